@@ -42,6 +42,7 @@ import numpy as np
 from widthwise.claims import Verdict
 from widthwise.numerics import Estimate, reject
 
+Real = float | int | np.number
 Scale = Literal["linear", "log"]
 Role = Literal["measured", "predicted", "bound", "reference"]
 
@@ -49,6 +50,19 @@ Role = Literal["measured", "predicted", "bound", "reference"]
 def slug(name: str) -> str:
     """Return the ASCII key of a name: `slug("Test error (%)") == "test-error"`."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
+def _demand_key(key: str) -> None:
+    if slug(key) != key:
+        reject(
+            f"The key is {key!r}",
+            "A key is made of small letters, digits and hyphens",
+            f"Use {slug(key)!r}",
+        )
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _floats(values: Any, what: str) -> tuple:
@@ -72,8 +86,8 @@ class Number:
     """
 
     name: str
-    value: float | int | None
-    error: float | int | None = None
+    value: Real | None
+    error: Real | None = None
     unit: str = ""
     claim: str | None = None
     key: str = ""
@@ -83,6 +97,9 @@ class Number:
 
     def __post_init__(self):
         object.__setattr__(self, "key", self.key or slug(self.name))
+        object.__setattr__(self, "value", _scalar(self.value))
+        object.__setattr__(self, "error", _scalar(self.error))
+        _demand_key(self.key)
         if self.error is not None and self.error < 0:
             reject(
                 f"The error of {self.name!r} is {self.error}",
@@ -101,9 +118,10 @@ class Number:
 class Series:
     """Points (x, y) of one curve or one set of bars; x may be words.
 
-    role decides how it is drawn, the same on the whole page: measured (points, or a solid line
-    with a band when there are many), predicted (solid line), bound (dashed), reference (dotted).
-    group: series of one group share a colour; error: half-widths; interval: (lows, highs).
+    role decides how it is drawn, the same on the whole page: measured (a solid line, with points
+    and bars when there are few, with a band when there are many), predicted (dashed), bound
+    (dash-dotted), reference (dotted).  group: series of one group share a colour.
+    error: half-widths; interval: (lows, highs).
     """
 
     name: str
@@ -163,14 +181,16 @@ class Mark:
     """A labelled straight line across the figure at one value of the axis "x" or "y"."""
 
     axis: Literal["x", "y"]
-    value: float | int
+    value: Real
     label: str
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: several `Series` as lines or bars, or one `Grid` as a heat map.
+    """A plot: several `Series` as lines, bars or dots, or one `Grid` as a heat map.
 
+    kind "bar" suits counts over x; "dot" suits a comparison of a few named things: x holds the
+    names, which are listed downwards, and y the values, drawn along the horizontal axis.
     key: unique in the report; caption: what one sees, in a sentence (it is also what a screen
     reader says); claims: IDs of the claims it shows.
     """
@@ -183,11 +203,12 @@ class Figure:
     y_label: str
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
-    kind: Literal["line", "bar"] = "line"
+    kind: Literal["line", "bar", "dot"] = "line"
     marks: tuple[Mark, ...] = ()
     claims: tuple[str, ...] = ()
 
     def __post_init__(self):
+        _demand_key(self.key)
         grids = sum(isinstance(item, Grid) for item in self.series)
         if not self.series or (grids and len(self.series) > 1):
             reject(
@@ -206,7 +227,7 @@ class Formula:
 
 
 Text = str | tuple[str | Number | Formula, ...]
-Cell = str | int | float | bool | Number | None
+Cell = str | Real | bool | Number | None
 
 
 @dataclass(frozen=True)
@@ -247,9 +268,10 @@ class Section:
     notes: tuple[Text, ...] = ()
 
     def __post_init__(self):
+        _demand_key(self.key)
         seen = {}
         for number in self._mentioned():
-            if seen.setdefault(number.key, number) != number:
+            if repr(seen.setdefault(number.key, number)) != repr(number):
                 reject(
                     f"Section {self.key!r} has two different numbers with key {number.key!r}",
                     "A key names one number",
