@@ -43,7 +43,7 @@ def format_number(
     >>> format_number(1.2345e-7, 3e-9, unit="s")
     '(1.234 ± 0.030) × 10⁻⁷ s'
     >>> format_number(0.5, interval=(0.41, 0.623))
-    '0.500 [0.410, 0.623]'
+    '0.50 [0.41, 0.62]'
     >>> format_number(1797), format_number(2 / 3), format_number(5.0712)
     ('1,797', '0.66667', '5.0712')
     """

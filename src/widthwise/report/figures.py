@@ -35,11 +35,7 @@ def specification(figure: Figure) -> dict:
     if isinstance(figure.series[0], Grid):
         return {"data": [_heatmap(figure.series[0])], "layout": _layout(figure, "closest")}
     groups = colours(figure)
-    data = [
-        trace
-        for series in _curves(figure)
-        for trace in _traces(series, groups[series.group], figure)
-    ]
+    data = [trace for series in _curves(figure) for trace in _traces(series, groups[series.group], figure)]
     return {"data": data, "layout": _layout(figure, "closest")}
 
 
