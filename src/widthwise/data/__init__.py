@@ -1,0 +1,24 @@
+"""Data sets: built-in ones, files, arrays; checked, split and standardised. Knows no networks."""
+
+from .builtin import BUILTIN
+from .capacity import demand_memory
+from .dataset import Dataset, Inputs, Task
+from .duplicates import row_groups
+from .load import load, load_inputs
+from .prepare import FeatureScale, Part, Standardised, split, standardise
+
+__all__ = [
+    "BUILTIN",
+    "Dataset",
+    "FeatureScale",
+    "Inputs",
+    "Part",
+    "Standardised",
+    "Task",
+    "demand_memory",
+    "load",
+    "load_inputs",
+    "row_groups",
+    "split",
+    "standardise",
+]
