@@ -2,7 +2,7 @@
 
 from .builtin import BUILTIN
 from .capacity import demand_memory
-from .dataset import Dataset, Inputs, Task
+from .dataset import Dataset, Inputs
 from .duplicates import row_groups
 from .load import load, load_inputs
 from .prepare import FeatureScale, Part, Standardised, split, standardise
@@ -14,7 +14,6 @@ __all__ = [
     "Inputs",
     "Part",
     "Standardised",
-    "Task",
     "demand_memory",
     "load",
     "load_inputs",

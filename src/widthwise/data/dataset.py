@@ -24,7 +24,8 @@ class Dataset:
         classes: the labels as text, in sorted order; empty for regression.
         warnings: what a reader of any result on these data should know.
 
-    >>> Dataset("or", [[0, 1], [1, 0], [0, 0], [1, 1]], [1, 1, 0, 1], "classification", ("a", "b"), ("no", "yes"))
+    >>> X, y = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1, 1, 1])
+    >>> Dataset("or", X, y, "classification", ("a", "b"), ("no", "yes"))
     Dataset('or': 4 rows, 2 features, 2 classes)
     """
 

@@ -23,7 +23,7 @@ class Labels:
     warnings: tuple[str, ...] = ()
 
 
-def read_labels(table: Table, j: int, task: Task | None = None) -> Labels:
+def read_labels(table: Table, j: int, task: str | None = None) -> Labels:
     """Read column ``j`` of a table as the target.
 
     The rule: a target is a class when it is text or true/false, or when all its values are whole
@@ -81,7 +81,7 @@ def _text(cell: object) -> str:
     return "" if missing else text
 
 
-def _text_labels(table: Table, j: int, wrong: int, task: Task | None) -> Labels:
+def _text_labels(table: Table, j: int, wrong: int, task: str | None) -> Labels:
     cells = np.array([_text(cell) for cell in table.columns[j]])
     missing = np.flatnonzero(cells == "")
     if len(missing):

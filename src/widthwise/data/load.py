@@ -19,7 +19,7 @@ from .table import Table, features, listed
 _LEAST_ROWS = 4  # two to learn from and two to test on
 
 
-def load(source, target: str | int | None = None, task: Task | None = None) -> Dataset:
+def load(source, target: str | int | None = None, task: str | None = None) -> Dataset:
     """Load and check a data set.
 
     A target is taken as classes when it is text or true/false, or when all its values are whole
@@ -95,7 +95,7 @@ def _demand_task(task: str | None) -> None:
         )
 
 
-def _demand_no_target(name: str, target: str | int | None, task: Task | None) -> None:
+def _demand_no_target(name: str, target: str | int | None, task: str | None) -> None:
     if target is not None or task is not None:
         reject(
             f"{name} was asked for with target={target!r}, task={task!r}",
@@ -169,7 +169,7 @@ def _demand_size(table: Table, rows: int, columns: int) -> None:
         )
 
 
-def _checked(table: Table, j: int, task: Task | None, notes: tuple[str, ...]) -> Dataset:
+def _checked(table: Table, j: int, task: str | None, notes: tuple[str, ...]) -> Dataset:
     _demand_size(table, _LEAST_ROWS, 2)
     inputs = table.without(j)
     X = features(inputs)

@@ -121,7 +121,7 @@ class FeatureScale:
     varies: Bool[np.ndarray, " d"]
 
     @classmethod
-    def of(cls, train: "Dataset | Inputs") -> "FeatureScale":
+    def of(cls, train: Dataset | Inputs) -> "FeatureScale":
         """Measure the scale of some rows; refuse them when no feature varies."""
         bound = np.max(np.abs(train.X), axis=0, initial=0.0)
         bound[bound == 0] = 1.0
