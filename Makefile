@@ -46,7 +46,7 @@ types: .venv/.dev  ## Check the types
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: .venv/.docs  ## Build the documentation, running its examples: docs/_build/html
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 lock: .venv/.dev  ## Renew the pinned versions of requirements.lock

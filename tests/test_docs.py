@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sources import MODULES, ROOT, dotted, tree
+from sources import MODULES, ROOT, SRC, dotted, tree
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -120,3 +120,9 @@ def test_makefile_and_readme_name_the_same_commands():
 
 def test_contributing_stays_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 50
+
+
+def test_the_reference_covers_every_part():
+    text = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    parts = {dotted(path).split(".")[1] for path in MODULES if path.parent != SRC}
+    assert {part for part in parts if f"automodule:: widthwise.{part}" not in text} == set()
