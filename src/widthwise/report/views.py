@@ -1,0 +1,195 @@
+"""What the templates ask of sections, verdicts and figures."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from widthwise.claims import AtLeast, AtMost, Claim, Equal, Scaling, Status, Verdict
+from widthwise.numerics import Estimate
+
+from . import figures, markup
+from .digits import format_number
+from .section import Cell, Figure, Grid, Number, Section, Series, Table, slug
+
+_SIGNS = {Status.HOLDS: "✓", Status.VIOLATED: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
+_DASHES = {"measured": "", "predicted": "6 4", "bound": "8 3 2 3", "reference": "2 3"}
+_RELATIONS = {Equal: "against", AtMost: "at most", AtLeast: "at least", Scaling: "scales as"}
+_SHOWN_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A section with its place on the page."""
+
+    section: Section
+    ordinal: str
+    summary: bool
+    how: bool
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A claim that the report mentions, as the register shows it."""
+
+    id: str
+    name: str
+    statement: Markup
+    sources: str
+    statuses: tuple[Status, ...]
+    reasons: tuple[str, ...]
+    relation: str
+
+
+def entries(sections: Sequence[Section], summary: str, how: str) -> list[Entry]:
+    """Return the sections with their ordinals; the last one tells how the report was made."""
+    made = [section for section in sections if section.key == how] or [_made(how)]
+    ordered = [section for section in sections if section.key != how] + made
+    numbered = [section.key for section in ordered if section.key != summary]
+    ordinals = {key: str(index) for index, key in enumerate(numbered, start=1)}
+    return [Entry(s, ordinals.get(s.key, ""), s.key == summary, s.key == how) for s in ordered]
+
+
+def _made(key: str) -> Section:
+    return Section(key, "How this was made", "The same command with the same seed gives the same numbers.")
+
+
+def tally(sections: Iterable[Section]) -> list[tuple[Status, int]]:
+    """Return how often each status was found, leaving out those that were not."""
+    found = [verdict.status for section in sections for verdict in section.verdicts]
+    return [(status, found.count(status)) for status in Status if status in found]
+
+
+def register(sections: Sequence[Section], known: Iterable[Claim]) -> dict[str, Registered]:
+    """Return every claim that a verdict, a number or a figure names, in the order of the report."""
+    by_id = {claim.id: claim for claim in known}
+    verdicts: dict[str, list[Verdict]] = {}
+    for section in sections:
+        for verdict in section.verdicts:
+            verdicts.setdefault(verdict.claim_id, []).append(verdict)
+        figured = (claim for figure in section.figures for claim in figure.claims)
+        numbered = (number.claim for number in section.all_numbers() if number.claim)
+        for claim in (*numbered, *figured):
+            verdicts.setdefault(claim, [])
+    return {name: _registered(name, by_id.get(name), found) for name, found in verdicts.items()}
+
+
+def _registered(name: str, claim: Claim | None, verdicts: Sequence[Verdict]) -> Registered:
+    statuses = tuple(dict.fromkeys(verdict.status for verdict in verdicts))
+    reasons = tuple(dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons))
+    if claim is None:
+        label = verdicts[0].name if verdicts else ""
+        return Registered(name, label, Markup(""), "", statuses, reasons, "against")
+    origin = ("derived in this project",) if claim.derived_here else ()
+    sources = "; ".join((*claim.sources, *origin))
+    relation = _RELATIONS.get(type(claim.relation), "against")
+    statement = markup.statement(claim.statement)
+    return Registered(name, claim.name, statement, sources, statuses, reasons, relation)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in words.
+
+    >>> duration(94.2), duration(7.25), duration(None)
+    ('1 min 34 s', '7.2 s', '')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def filters(known: Any) -> dict[str, Callable]:
+    """Return the filters of the templates; `known` is the register of claims."""
+    return {
+        "cell": lambda content: markup.cell(content, known),
+        "claim_link": lambda claim: markup.claim_link(claim) if claim in known else escape(claim),
+        "claims": lambda text: markup.linked(text, known),
+        "data_table": data_table,
+        "display_math": lambda formula: markup.math(formula.latex, "block"),
+        "held": lambda verdict: _held(verdict, known),
+        "is_numeric": is_numeric,
+        "legend": figures.legend,
+        "number": markup.number,
+        "numeric": _numeric_column,
+        "sample": _sample,
+        "shape": _shape,
+        "sign": _SIGNS.__getitem__,
+        "slack": lambda verdict: "" if _slack(verdict) is None else f"{_slack(verdict):.2g}",
+        "slack_width": lambda verdict: round(100 * min(max(_slack(verdict) or 0.0, 0.0), 1.0)),
+        "slug": slug,
+        "text": lambda text: markup.text(text, known),
+    }
+
+
+def is_numeric(content: Cell) -> bool:
+    """Return whether a cell holds a number rather than words."""
+    return isinstance(content, (int, float, np.number, Number)) and not isinstance(content, bool)
+
+
+def _numeric_column(rows: Sequence[Sequence[Cell]], column: int) -> bool:
+    cells = [row[column] for row in rows if row[column] is not None]
+    return bool(cells) and all(map(is_numeric, cells))
+
+
+def _slack(verdict: Verdict) -> float | None:
+    finite = verdict.slack is not None and math.isfinite(verdict.slack)
+    return verdict.slack if finite else None
+
+
+def _held(verdict: Verdict, known: dict[str, Registered]) -> str:
+    """Say what was held against what: "measured 0.12 ± 0.01, at most 0.31"."""
+    if verdict.measured is None or verdict.predicted is None:
+        return ""
+    relation = known[verdict.claim_id].relation if verdict.claim_id in known else "against"
+    return f"measured {_estimate(verdict.measured)}, {relation} {_estimate(verdict.predicted)}"
+
+
+def _estimate(estimate: Estimate) -> str:
+    values, errors = (np.asarray(part, np.float64) for part in (estimate.value, estimate.error))
+    if values.size == 1:
+        return format_number(float(values.squeeze()), float(errors.max(initial=0.0)))
+    if values.size == 0:
+        return "nothing"
+    low, high = (format_number(float(f"{end:.3g}")) for end in (values.min(), values.max()))
+    return f"{low} to {high} ({values.size} values)"
+
+
+def _shape(figure: Figure) -> str:
+    return "heatmap" if isinstance(figure.series[0], Grid) else figure.kind
+
+
+def _sample(entry: dict) -> Markup:
+    """Return the little line that stands for a series in the legend."""
+    return Markup(
+        '<svg width="26" height="10" aria-hidden="true"><line x1="0" y1="5" x2="26" y2="5" '
+        'stroke="var(--{})" stroke-width="2.4" stroke-dasharray="{}"/></svg>'
+    ).format(entry["colour"], _DASHES[entry["role"]])
+
+
+def data_table(figure: Figure) -> Table:
+    """Return the data of a figure as a table, at most 200 rows of it."""
+    if isinstance(figure.series[0], Grid):
+        rows, columns = _grid_rows(figure.series[0]), (figure.y_label, figure.x_label, figure.series[0].name)
+    else:
+        rows = [row for item in figure.series if isinstance(item, Series) for row in _series_rows(item)]
+        columns = ("series", figure.x_label, figure.y_label)
+    note = f" (the first {_SHOWN_ROWS} of {len(rows)} rows; all are in results.json)"
+    caption = figure.title + (note if len(rows) > _SHOWN_ROWS else "")
+    return Table(caption, columns, tuple(rows[:_SHOWN_ROWS]))
+
+
+def _grid_rows(grid: Grid) -> list[tuple[Cell, ...]]:
+    return [(y, x, z) for y, row in zip(grid.y, grid.z, strict=True) for x, z in zip(grid.x, row, strict=True)]
+
+
+def _series_rows(series: Series) -> list[tuple[Cell, ...]]:
+    errors = series.error or (None,) * len(series.x)
+    intervals = zip(*series.interval, strict=True) if series.interval else (None,) * len(series.x)
+    parts = zip(series.x, series.y, errors, intervals, strict=True)
+    return [(series.name, x, Number("y", y, error, interval=interval)) for x, y, error, interval in parts]
