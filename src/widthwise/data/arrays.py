@@ -45,8 +45,8 @@ def matrix_table(X: np.ndarray, name: str) -> Table:
     if X.ndim != 2 or 0 in X.shape:
         todo = {1: "Pass X[:, None] for a single feature"}.get(X.ndim, "Pass X.reshape(len(X), -1)")
         reject(
-            f"X of {name} has shape {X.shape}",
-            "X has shape (n, d): one row per example, at least one of each",
+            f"The features of {name} have shape {X.shape}",
+            "Features have shape (n, d): one row per example, at least one of each",
             todo if X.size else "Pass at least one row and one feature",
         )
     return Table(name, tuple(f"feature {j}" for j in range(X.shape[1])), tuple(X[:, j] for j in range(X.shape[1])))

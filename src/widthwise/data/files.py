@@ -83,16 +83,18 @@ def _read_npz(path: Path, target: str | int | None) -> Table:
 
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as failure:
-        what = "holds Python objects" if "allow_pickle" in str(failure) else "is not an archive of numpy arrays"
-        return reject(
-            f"{path} {what}",
-            "An .npz file holds arrays of numbers or text, written by numpy.savez",
-            "Save it with numpy.savez(path, X=X, y=y)",
-        )
+    what = "is not an archive of numpy arrays"
+    if zipfile.is_zipfile(path):
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as failure:
+            what = "holds Python objects" if "allow_pickle" in str(failure) else "is damaged"
+    return reject(
+        f"{path} {what}",
+        "An .npz file holds arrays of numbers or text, written by numpy.savez",
+        "Save it with numpy.savez(path, X=X, y=y)",
+    )
 
 
 def _from_matrix(path: Path, arrays: dict[str, np.ndarray], target: str | int | None) -> Table:

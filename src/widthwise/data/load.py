@@ -129,7 +129,7 @@ def _table(source, target: str | int | None) -> Table:
         return _pair_table(source, target)
     if is_frame(source):
         return frame_table(source, "the data frame")
-    return matrix_table(as_array(source, "the data"), "the array")
+    return matrix_table(as_array(source, "The array"), "the array")
 
 
 def _pair_table(source: tuple, target: str | int | None) -> Table:
@@ -144,8 +144,7 @@ def _pair_table(source: tuple, target: str | int | None) -> Table:
 
 def _demand_known_name(source: str | Path) -> None:
     """Refuse a plain word that is neither a built-in data set nor anything on the disk."""
-    path = Path(source).expanduser()
-    if isinstance(source, Path) or path.suffix or path.name != source or path.exists():
+    if isinstance(source, Path) or (source and _looks_like_a_path(source)):
         return
     reject(
         f"There is no built-in data set {source!r}{nearest(source, BUILTIN)}",
@@ -154,10 +153,15 @@ def _demand_known_name(source: str | Path) -> None:
     )
 
 
+def _looks_like_a_path(source: str) -> bool:
+    path = Path(source).expanduser()
+    return bool(path.suffix) or path.name != source or path.exists()
+
+
 def _demand_size(table: Table, rows: int, columns: int) -> None:
     if len(table.names) < columns:
         reject(
-            f"{table.name} has {len(table.names)} columns",
+            f"{table.name} has {len(table.names)} {'column' if len(table.names) == 1 else 'columns'}",
             "A table has at least one feature besides its target; cells are separated by comma, semicolon, tab or bar",
             "Check the separator and the target",
         )
