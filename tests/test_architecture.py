@@ -38,8 +38,8 @@ HOMES = {
     "plotly": ("report/",),
     "jinja2": ("report/",),
     "latex2mathml": ("report/",),
-    "rich": ("report/", "cli.py"),
-    "tyro": ("cli.py",),
+    "rich": ("report/", "cli/"),
+    "tyro": ("cli/",),
 }
 # Extras that a user may not have: imported where they are used, and only there.
 OPTIONAL = {"mlxtend", "pyarrow"}
