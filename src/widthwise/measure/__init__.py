@@ -1,8 +1,44 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
+from .dynamics import Method
+from .flow import Flow, FlowCode, gradient_flow
+from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, width_study
+from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridiagonalise
+from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
+from .signal import SignalStrength, Signals, signal_strength, signals, strength
 from .spectrum import Spectrum, spectrum
+from .training import DIVERGED, Run, moments, tangent_gram, train
 
 __all__ = [
+    "DIVERGED",
+    "Deviation",
+    "Flow",
+    "FlowCode",
+    "Method",
+    "Quadrature",
+    "Risk",
+    "Run",
+    "SignalStrength",
+    "Signals",
     "Spectrum",
+    "Tridiagonal",
+    "WidthStudy",
+    "alignment",
+    "empirical_nngp",
+    "empirical_ntk",
+    "gradient_flow",
+    "hessian_sharpness",
+    "moments",
+    "ntk_quadrature",
+    "ntk_sharpness",
+    "quadrature",
+    "signal_strength",
+    "signals",
     "spectrum",
+    "strength",
+    "tangent_gram",
+    "top_eigenvalue",
+    "train",
+    "tridiagonalise",
+    "width_study",
 ]
