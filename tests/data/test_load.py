@@ -62,7 +62,9 @@ def test_a_builtin_name_wins_over_a_folder(tmp_path, monkeypatch):
 def test_a_ready_data_set_is_passed_through():
     iris = load("iris")
     assert load(iris) is iris
-    assert load_inputs(iris).X is iris.X
+    assert load_inputs(iris).X is load_inputs(iris, "none").X is iris.X
+    with pytest.raises(ValueError, match="Leave both out"):
+        load_inputs("iris", "species")
     for arguments in ({"target": "species"}, {"task": "regression"}):
         with pytest.raises(ValueError, match="Leave both out"):
             load(iris, **arguments)

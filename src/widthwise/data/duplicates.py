@@ -39,6 +39,17 @@ def duplicate_warnings(
     return (*_contradictions(group, contradicts, where), *_repetitions(int(repeats.sum())))
 
 
+def repetition_notes(X: Float[np.ndarray, "n d"]) -> tuple[str, ...]:
+    """Say how many rows of features repeat another one, and what follows for their kernel matrix.
+
+    >>> repetition_notes(np.array([[1.0], [1.0], [2.0]]))
+    ('2 rows have the same features as another row; the kernel matrix is singular',)
+    """
+    group = row_groups(X)
+    count = int(np.sum(np.bincount(group)[group] > 1))
+    return (f"{count} rows have the same features as another row; the kernel matrix is singular",) if count else ()
+
+
 def _contradictions(group, contradicts, where) -> tuple[str, ...]:
     count = int(contradicts.sum())
     if not count:

@@ -11,7 +11,7 @@ from widthwise.numerics import nearest, reject
 from .arrays import as_array, frame_table, is_frame, matrix_table, with_target
 from .builtin import BUILTIN
 from .dataset import Dataset, Inputs, Task
-from .duplicates import duplicate_warnings
+from .duplicates import duplicate_warnings, repetition_notes
 from .files import EXTENSIONS, NO_TARGET, read_file
 from .labels import read_labels
 from .table import Table, features, listed
@@ -74,8 +74,8 @@ def load_inputs(source, target: str | int | None = None) -> Inputs:
     (178, 13)
     """
     if isinstance(source, Dataset) or _is_builtin(source):
-        dataset = load(source)
-        return Inputs(dataset.name, dataset.X, dataset.feature_names, dataset.warnings)
+        dataset = load(source, None if target == NO_TARGET else target)
+        return Inputs(dataset.name, dataset.X, dataset.feature_names, repetition_notes(dataset.X))
     if isinstance(source, tuple):
         source = source[0]
     if target is None and not (isinstance(source, str | Path) or is_frame(source)):
@@ -83,7 +83,8 @@ def load_inputs(source, target: str | int | None = None) -> Inputs:
     table, j, notes = _split_off_target(source, target)
     inputs = table if j is None else table.without(j)
     _demand_size(inputs, rows=1, columns=1)
-    return Inputs(table.name, features(inputs), inputs.names, notes)
+    X = features(inputs)
+    return Inputs(table.name, X, inputs.names, (*notes, *repetition_notes(X)))
 
 
 def _demand_task(task: str | None) -> None:
