@@ -96,7 +96,8 @@ def _initialisation() -> Section:
         ),
         formulas=(
             Formula(
-                r"q^{(\ell+1)} = \sigma_w^2 \int \frac{e^{-u^2/2}}{\sqrt{2\pi}}\, \tanh^2\!\left(\sqrt{q^{(\ell)}}\,u\right) du + \sigma_b^2",
+                r"q^{(\ell+1)} = \sigma_w^2 \int \frac{e^{-u^2/2}}{\sqrt{2\pi}}\, "
+                r"\tanh^2\!\left(\sqrt{q^{(\ell)}}\,u\right) du + \sigma_b^2",
                 "The variance of a preactivation in the infinitely wide layer.",
             ),
             Formula(
@@ -119,7 +120,7 @@ def _kernel() -> Section:
         lead=(
             "At width 512 the empirical kernel is within ",
             Number("relative distance of the kernels", 9.31, 0.27, unit="%", error_is="standard error over 8 draws"),
-            " of its infinite-width limit and approaches it as the theory demands, like one over the root of the width.",
+            " of its infinite-width limit and approaches it as it should, like one over the root of the width.",
         ),
         figures=(
             Figure(
@@ -316,7 +317,7 @@ def _lazy() -> Section:
             ),
         ),
         notes=(
-            "The Lipschitz constant of the Jacobian is certified for tanh; for a network with kinks it is only estimated.",
+            "The Lipschitz constant of the Jacobian is certified for tanh; for a network with kinks it is an estimate.",
             ("At ", Number("seeds", 8), " seeds the smallest violation that would be noticed is 3 %."),
         ),
         formulas=(
@@ -402,11 +403,11 @@ def _how() -> Section:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sections():
     return demo_sections()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def metadata():
     return demo_metadata()

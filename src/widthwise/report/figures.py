@@ -15,6 +15,8 @@ from .palette import DIVERGING, SERIES
 from .section import Figure, Grid, Mark, Series
 
 _FEW = 30  # up to so many points are drawn one by one
+_FEW_TICKS = 8  # up to so many places on a logarithmic axis get a tick each
+_LONGEST_NAME = 28  # of a word on an axis
 _SPOKEN = 400  # up to so many points carry their own words in the hover label
 _DASHES = {"measured": "solid", "predicted": "dash", "bound": "dashdot", "reference": "dot"}
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
@@ -26,17 +28,26 @@ def javascript() -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text so that plotly.js shows it as it is, tags and all."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Return the text so that plotly.js shows it as it is: no tags, no %{...} filled in.
+
+    >>> plain("<b>%{x}</b>")
+    '&lt;b&gt;%&#123;x}&lt;/b&gt;'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
+
+
+def shorten(text: str) -> str:
+    """Return a name that fits beside an axis; names keep their two ends."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 9]}…{text[-8:]}"
 
 
 def specification(figure: Figure) -> dict:
     """Return the data and the layout of a figure, ready for `Plotly.newPlot`."""
     if isinstance(figure.series[0], Grid):
-        return {"data": [_heatmap(figure.series[0])], "layout": _layout(figure, "closest")}
+        return {"data": [_heatmap(figure.series[0])], "layout": _layout(figure)}
     groups = colours(figure)
     data = [trace for series in _curves(figure) for trace in _traces(series, groups[series.group], figure)]
-    return {"data": data, "layout": _layout(figure, "closest")}
+    return {"data": data, "layout": _layout(figure)}
 
 
 def colours(figure: Figure) -> dict[str, int]:
@@ -46,7 +57,7 @@ def colours(figure: Figure) -> dict[str, int]:
 
 
 def legend(figure: Figure) -> list[dict]:
-    """Return what the legend shows for each series: name, role, colour, the traces it switches."""
+    """Return what the legend shows for each series: its name, its looks, the traces it switches."""
     entries, start = [], 0
     groups = colours(figure)
     for series in _curves(figure):
@@ -56,6 +67,8 @@ def legend(figure: Figure) -> list[dict]:
                 "name": series.name,
                 "role": series.role,
                 "colour": SERIES[groups[series.group]],
+                "symbol": _SYMBOLS[groups[series.group]] if _has_points(series, figure.kind) else "",
+                "bar": figure.kind == "bar",
                 "traces": list(range(start, start + size)),
             }
         )
@@ -88,9 +101,13 @@ def _has_band(series: Series, figure: Figure) -> bool:
     return figure.kind == "line" and _ends(series) is not None and len(series.x) > _FEW
 
 
+def _has_points(series: Series, kind: str) -> bool:
+    return kind == "dot" or (kind == "line" and series.role == "measured" and len(series.x) <= _FEW)
+
+
 def _traces(series: Series, index: int, figure: Figure) -> list[dict]:
     trace = _bars(series, index) if figure.kind == "bar" else _line(series, index, figure.kind)
-    trace |= _hover(series)
+    trace |= _hover(series, figure)
     ends = _ends(series)
     if ends is not None and not _has_band(series, figure):
         trace["error_y"] = _error_bars(series, ends, index)
@@ -104,8 +121,7 @@ def _traces(series: Series, index: int, figure: Figure) -> list[dict]:
 
 def _line(series: Series, index: int, kind: str) -> dict:
     colour = f"var(--{SERIES[index]})"
-    points = kind == "dot" or (series.role == "measured" and len(series.x) <= _FEW)
-    mode = "markers" if kind == "dot" else "lines+markers" if points else "lines"
+    mode = "markers" if kind == "dot" else "lines+markers" if _has_points(series, kind) else "lines"
     return {
         "type": "scatter",
         "mode": mode,
@@ -125,17 +141,17 @@ def _bars(series: Series, index: int) -> dict:
     }
 
 
-def _hover(series: Series) -> dict:
-    value = "%{y:.4g}"
-    extra = {}
+def _hover(series: Series, figure: Figure) -> dict:
+    """Say the name, the place and the value; names stand in "meta", where %{...} is not read."""
+    place, value, extra = "%{x:.4g}", "%{y:.4g}", {}
+    if figure.kind == "dot":
+        place, value = value, place
     if len(series.x) <= _SPOKEN:
-        value = "%{customdata[1]}"
+        place, value = "%{customdata[0]}", "%{customdata[1]}"
         extra = {"customdata": [[_spoken_x(x), _spoken_y(series, i)] for i, x in enumerate(series.x)]}
-        place = "%{customdata[0]}"
-    else:
-        place = "%{x:.4g}"
-    template = f"%{{meta[0]}}<br>{place}: {value}<extra></extra>"
-    return {"name": plain(series.name), "meta": [plain(series.name)], "hovertemplate": template, **extra}
+    template = f"%{{meta[0]}}<br>%{{meta[1]}}: {place}<br>%{{meta[2]}}: {value}<extra></extra>"
+    names = [plain(name) for name in (series.name, figure.x_label, figure.y_label)]
+    return {"name": names[0], "meta": names, "hovertemplate": template, **extra}
 
 
 def _spoken_x(x: float | str) -> str:
@@ -179,6 +195,7 @@ def _band(series: Series, ends: tuple, index: int, figure: Figure) -> dict:
         "fillcolor": f"var(--{SERIES[index]}-band)",
         "line": {"width": 0},
         "name": plain(series.name),
+        "showlegend": False,
         "hoverinfo": "skip",
     }
 
@@ -209,46 +226,97 @@ def _heatmap(grid: Grid) -> dict:
     }
 
 
-def _layout(figure: Figure, hovermode: str) -> dict:
-    across = _axis(figure.x_label, figure.x_scale, figure.series, "x")
-    along = _axis(figure.y_label, figure.y_scale, figure.series, "y")
+def _layout(figure: Figure) -> dict:
+    letters = {"x": "x", "y": "y"}
+    axes = {letter: _axis(figure, letter) for letter in letters}
     if figure.kind == "dot":
-        across, along = along, across | {"autorange": "reversed", "title": {"text": ""}}
+        letters = {"x": "y", "y": "x"}
+        axes["x"] |= {"autorange": "reversed", "title": {"text": ""}}
     elif isinstance(figure.series[0], Grid):
-        along["autorange"] = "reversed"
+        axes["y"]["autorange"] = "reversed"
+    marks = [mark for mark in figure.marks if _drawable(mark, figure)]
     return {
-        "xaxis": across,
-        "yaxis": along,
-        "shapes": [_shape(mark) for mark in figure.marks],
-        "hovermode": hovermode,
+        **{f"{letters[letter]}axis": axis for letter, axis in axes.items()},
+        "title": {"text": plain(figure.title)},
+        "shapes": [_shape(mark, letters[mark.axis]) for mark in marks],
+        "annotations": _labels(marks, figure, letters),
+        "hovermode": "closest",
         "barmode": "group",
     }
 
 
-def _axis(label: str, scale: str, series: Sequence, letter: str) -> dict:
-    worded = any(isinstance(value, str) for item in series for value in getattr(item, letter))
-    axis = {
-        "title": {"text": plain(label)},
-        "type": "category" if worded else scale,
+def _scale(figure: Figure, letter: str) -> str:
+    return figure.x_scale if letter == "x" else figure.y_scale
+
+
+def _axis(figure: Figure, letter: str) -> dict:
+    values = [value for item in figure.series for value in getattr(item, letter)]
+    words = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+    scale = "category" if words else _scale(figure, letter)
+    ticks = log_ticks(values, at_values=letter == "x") if scale == "log" else {}
+    if words:
+        ticks = {"tickvals": _words(words), "ticktext": [plain(shorten(word)) for word in words]}
+    return {
+        "title": {"text": plain(figure.x_label if letter == "x" else figure.y_label)},
+        "type": scale,
         "color": "var(--soft-ink)",
         "gridcolor": "var(--grid)",
         "linecolor": "var(--rule)",
+        **ticks,
     }
-    return axis | ({"exponentformat": "power", "dtick": 1} if scale == "log" else {})
 
 
-def _shape(mark: Mark) -> dict:
-    value = float(mark.value)
-    vertical = mark.axis == "x"
-    along = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
-    across = {"y0": value, "y1": value, "x0": 0, "x1": 1, "xref": "paper"}
-    return {
-        "type": "line",
-        **(along if vertical else across),
-        "line": {"color": "var(--soft-ink)", "width": 1.2, "dash": "dot"},
-        "label": {
-            "text": plain(mark.label),
-            "textposition": "end",
-            "font": {"color": "var(--soft-ink)", "size": 12},
-        },
-    }
+def log_ticks(values: Sequence[float], at_values: bool) -> dict:
+    """Return ticks at the few values there are, at 1, 2, 5, 10, ..., or at powers of ten alone."""
+    positive = sorted({value for value in values if 0 < value < math.inf})
+    if not positive:
+        return {}
+    decades = math.log10(positive[-1]) - math.log10(positive[0])
+    if at_values and 1 < len(positive) <= _FEW_TICKS:
+        return _ticks(positive)
+    if decades < 2:
+        first, last = (math.floor(math.log10(end)) for end in (positive[0], positive[-1]))
+        powers = range(first - 1, last + 2)
+        return _ticks([float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)])
+    # plotly.js draws powers a quarter larger than other ticks.
+    return {"dtick": math.ceil(decades / 8), "exponentformat": "power", "tickfont": {"size": 10.5}}
+
+
+def _ticks(values: Sequence[float]) -> dict:
+    return {"tickvals": list(values), "ticktext": [format_number(value) for value in values]}
+
+
+def _drawable(mark: Mark, figure: Figure) -> bool:
+    return math.isfinite(mark.value) and (mark.value > 0 or _scale(figure, mark.axis) == "linear")
+
+
+def _shape(mark: Mark, letter: str) -> dict:
+    other = "y" if letter == "x" else "x"
+    ends = {f"{letter}0": float(mark.value), f"{letter}1": float(mark.value), f"{other}0": 0, f"{other}1": 1}
+    line = {"color": "var(--soft-ink)", "width": 1.2, "dash": "dot"}
+    return {"type": "line", **ends, f"{other}ref": "paper", "line": line}
+
+
+def _labels(marks: Sequence[Mark], figure: Figure, letters: dict[str, str]) -> list[dict]:
+    """Label lines that go up above the plot, one above the other, and lines across at the right."""
+    labels, above = [], 0
+    for mark in marks:
+        value = float(mark.value)
+        place = math.log10(value) if _scale(figure, mark.axis) == "log" else value
+        words = {"text": plain(mark.label), "showarrow": False, "font": {"color": "var(--soft-ink)", "size": 12}}
+        if letters[mark.axis] == "x":
+            side = "right" if _right_half(value, figure, mark.axis) else "left"
+            spot = {"x": place, "y": 1, "yref": "paper", "xanchor": side, "yshift": 15 * above}
+            above += 1
+        else:
+            spot = {"x": 1, "y": place, "xref": "paper", "xanchor": "right"}
+        labels.append({**words, **spot, "yanchor": "bottom", "borderpad": 1, "bgcolor": "var(--paper)"})
+    return labels
+
+
+def _right_half(value: float, figure: Figure, letter: str) -> bool:
+    values = [x for item in figure.series for x in getattr(item, letter) if not isinstance(x, str)]
+    finite = [x for x in values if math.isfinite(x)]
+    if _scale(figure, letter) == "log":
+        finite, value = [math.log10(x) for x in finite if x > 0], math.log10(value)
+    return bool(finite) and value > (min(finite) + max(finite)) / 2

@@ -25,7 +25,8 @@ def number(value: Number) -> Markup:
     """Return a number with its error; what the error means is its title."""
     shown = format_number(value.value, value.error, value.interval, value.unit, value.reason)
     title = Markup(' title="{}"').format(value.error_is) if value.error_is else ""
-    return Markup('<span class="number"{}>{}</span>').format(title, shown)
+    kind = "none" if value.value is None else "number"
+    return Markup('<span class="{}"{}>{}</span>').format(kind, title, shown)
 
 
 def math(latex: str, display: str = "inline") -> Markup:

@@ -17,6 +17,14 @@ from .section import Cell, Figure, Grid, Number, Section, Series, Table, slug
 
 _SIGNS = {Status.HOLDS: "✓", Status.VIOLATED: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
 _DASHES = {"measured": "", "predicted": "6 4", "bound": "8 3 2 3", "reference": "2 3"}
+_SYMBOLS = {
+    "circle": "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "square": "M9.5 1.5h7v7h-7z",
+    "diamond": "M13 0l5 5l-5 5l-5 -5z",
+    "triangle-up": "M13 0.5l4.5 8h-9z",
+    "triangle-down": "M13 9.5l4.5 -8h-9z",
+    "cross": "M11.5 0h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+}
 _RELATIONS = {Equal: "against", AtMost: "at most", AtLeast: "at least", Scaling: "scales as"}
 _SHOWN_ROWS = 200
 
@@ -109,14 +117,15 @@ def filters(known: Any) -> dict[str, Callable]:
     return {
         "cell": lambda content: markup.cell(content, known),
         "claim_link": lambda claim: markup.claim_link(claim) if claim in known else escape(claim),
+        "captioned": lambda figure: [claim for claim in figure.claims if claim not in figure.caption],
         "claims": lambda text: markup.linked(text, known),
+        "count": _count,
         "data_table": data_table,
         "display_math": lambda formula: markup.math(formula.latex, "block"),
         "held": lambda verdict: _held(verdict, known),
-        "is_numeric": is_numeric,
         "legend": figures.legend,
         "number": markup.number,
-        "numeric": _numeric_column,
+        "numeric_columns": numeric_columns,
         "sample": _sample,
         "shape": _shape,
         "sign": _SIGNS.__getitem__,
@@ -127,14 +136,20 @@ def filters(known: Any) -> dict[str, Callable]:
     }
 
 
+def _count(status: Status, count: int) -> str:
+    verb = "hold" if status is Status.HOLDS and count > 1 else status.value
+    return f"{count} {verb}"
+
+
 def is_numeric(content: Cell) -> bool:
     """Return whether a cell holds a number rather than words."""
     return isinstance(content, (int, float, np.number, Number)) and not isinstance(content, bool)
 
 
-def _numeric_column(rows: Sequence[Sequence[Cell]], column: int) -> bool:
-    cells = [row[column] for row in rows if row[column] is not None]
-    return bool(cells) and all(map(is_numeric, cells))
+def numeric_columns(rows: Sequence[Sequence[Cell]], size: int) -> list[bool]:
+    """Return for each of so many columns whether all that stands in it are numbers."""
+    columns = [[row[index] for row in rows if row[index] is not None] for index in range(size)]
+    return [bool(cells) and all(map(is_numeric, cells)) for cells in columns]
 
 
 def _slack(verdict: Verdict) -> float | None:
@@ -165,11 +180,14 @@ def _shape(figure: Figure) -> str:
 
 
 def _sample(entry: dict) -> Markup:
-    """Return the little line that stands for a series in the legend."""
-    return Markup(
-        '<svg width="26" height="10" aria-hidden="true"><line x1="0" y1="5" x2="26" y2="5" '
-        'stroke="var(--{})" stroke-width="2.4" stroke-dasharray="{}"/></svg>'
-    ).format(entry["colour"], _DASHES[entry["role"]])
+    """Return the small drawing that stands for a series in the legend."""
+    line = '<line y1="5" x2="26" y2="5" stroke="currentColor" stroke-width="2.4" stroke-dasharray="{}"/>'
+    box = '<path d="M7 0h12v10h-12z" fill="currentColor"/>'
+    shape = Markup(box if entry["bar"] else line).format(_DASHES[entry["role"]])
+    if entry["symbol"]:
+        shape += Markup('<path d="{}" fill="currentColor"/>').format(_SYMBOLS[entry["symbol"]])
+    frame = '<svg width="26" height="10" aria-hidden="true" style="color: var(--{})">{}</svg>'
+    return Markup(frame).format(entry["colour"], shape)
 
 
 def data_table(figure: Figure) -> Table:

@@ -5,7 +5,7 @@
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : darkSystem.matches);
 
   // Figures: the specification names its colours, the style sheet knows them.
-  const COLOURED = new Set(["color", "fillcolor", "gridcolor", "linecolor"]);
+  const COLOURED = new Set(["color", "bgcolor", "fillcolor", "gridcolor", "linecolor"]);
   const source = document.getElementById("_figures");
   const figures = source ? JSON.parse(source.textContent) : {};
   const plots = [...document.querySelectorAll(".plot")];
@@ -24,13 +24,14 @@
     const spec = themed(figures[div.dataset.figure], look);
     for (const button of div.closest(".figure").querySelectorAll(".legend [aria-pressed=false]"))
       for (const trace of JSON.parse(button.dataset.traces)) spec.data[trace].visible = false;
-    const axis = (own) => ({ automargin: true, zeroline: false, ticks: "outside", ticklen: 4, tickcolor: look("--rule"), showline: true, ...own, title: { standoff: 10, ...own.title } });
+    const axis = (own) => ({ automargin: true, zeroline: false, ticks: "outside", ticklen: 4, tickcolor: look("--rule"), showline: true, ...own, title: { standoff: 10, font: { size: 13 }, ...own.title } });
     const layout = {
       ...spec.layout,
+      title: { text: "" },
       font: { family: look("--sans"), size: 13, color: look("--ink") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 12, r: 16, t: 26, b: 12 },
+      margin: { l: 12, r: 16, t: 26 + 15 * spec.layout.annotations.length, b: 12 },
       showlegend: false,
       autosize: true,
       uirevision: "keep",
@@ -45,8 +46,14 @@
 
   function download(div) {
     const { data, layout } = specification(div);
-    const style = getComputedStyle(root);
-    const picture = { ...layout, showlegend: data.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, paper_bgcolor: style.getPropertyValue("--paper").trim(), margin: { l: 20, r: 30, t: 60, b: 20 } };
+    const picture = {
+      ...layout,
+      title: { text: figures[div.dataset.figure].layout.title.text, x: 0.02, font: { size: 16 } },
+      showlegend: data.length > 1,
+      legend: { orientation: "h", y: -0.18, yanchor: "top" },
+      paper_bgcolor: getComputedStyle(root).getPropertyValue("--paper").trim(),
+      margin: { l: 24, r: 30, t: 50 + layout.margin.t, b: 20 },
+    };
     Plotly.downloadImage({ data, layout: picture }, { format: "png", width: 900, height: 560, scale: 2, filename: div.dataset.figure });
   }
 
@@ -57,7 +64,7 @@
     Plotly.react(div, data, { ...layout, ...size }, config);
   }
 
-  const drawAll = (size) => plots.forEach((div) => draw(div, size));
+  const drawAll = () => plots.forEach((div) => draw(div));
 
   for (const button of document.querySelectorAll(".legend button"))
     button.addEventListener("click", () => {
@@ -85,7 +92,7 @@
     before = { theme: root.dataset.theme, folds: [...document.querySelectorAll("details:not([open])")] };
     root.dataset.theme = "light";
     before.folds.forEach((fold) => { fold.open = true; });
-    drawAll({ autosize: false, width: 640, height: 320 });
+    for (const div of plots) draw(div, { autosize: false, width: 640, height: div.matches(".dot") ? div.clientHeight : 320 });
   });
   addEventListener("afterprint", () => {
     if (!before) return;
