@@ -1,6 +1,7 @@
 """What the target column means: classes or a quantity."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -66,7 +67,7 @@ def _quantity(table: Table, j: int, values: Float[np.ndarray, " n"]) -> Labels:
     return Labels(values, "regression")
 
 
-def _refuse_constant(table: Table, j: int, value: str):
+def _refuse_constant(table: Table, j: int, value: str) -> NoReturn:
     reject(
         f"The target {table.names[j]!r} of {table.name} is {value} in every row",
         "A target has at least two different values",

@@ -104,11 +104,11 @@ def standardise(train: Dataset, test: Dataset) -> Standardised:
     """
     scale = FeatureScale.of(train)
     mean, spread = _target_scale(train)
-    parts = (Part(scale(part.X), _targets(part, mean, spread), part.y) for part in (train, test))
+    train_part, test_part = (Part(scale(part.X), _targets(part, mean, spread), part.y) for part in (train, test))
     names = tuple(name for name, keep in zip(train.feature_names, scale.varies, strict=True) if keep)
     dropped = [name for name, keep in zip(train.feature_names, scale.varies, strict=True) if not keep]
     warnings = (*train.warnings, *_dropped(dropped))
-    return Standardised(*parts, train.task, names, train.classes, mean, spread, warnings)
+    return Standardised(train_part, test_part, train.task, names, train.classes, mean, spread, warnings)
 
 
 @dataclass(frozen=True, eq=False)

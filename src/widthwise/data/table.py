@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float
@@ -53,8 +54,11 @@ class Table:
         """Return the index of the column that ``target`` names; a name written as text wins over an index."""
         named = [j for j, name in enumerate(self.names) if name == str(target)]
         index = _as_index(target)
-        within = index is not None and -len(self.names) <= index < len(self.names)
-        if within and not (isinstance(target, str) and named):
+        if (
+            index is not None
+            and -len(self.names) <= index < len(self.names)
+            and not (isinstance(target, str) and named)
+        ):
             return index % len(self.names)
         if len(named) > 1:
             reject(
@@ -151,7 +155,7 @@ def _feature(table: Table, j: int) -> Float[np.ndarray, " n"]:
     return _refuse_column(table, j, f"holds the text {_shortened(cell)} at {table.where(wrong)}")
 
 
-def _refuse_column(table: Table, j: int, what: str):
+def _refuse_column(table: Table, j: int, what: str) -> NoReturn:
     reject(
         f"Column {table.names[j]!r} of {table.name} {what}",
         "Features are numbers",

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import warnings
-from typing import get_args, get_type_hints
+from typing import NoReturn, get_args, get_type_hints
 
 from widthwise.numerics import nearest, reject
 
@@ -36,24 +36,24 @@ mlp(width=512, depth=3, activation=gelu).
     if isinstance(tree, ast.Name):
         return _builder(tree, text)()
     if not isinstance(tree, ast.Call):
-        _refuse(text, f"The network {_short(text)} is no call of a builder")
+        _refuse(f"The network {_short(text)} is no call of a builder")
     builder = _builder(tree.func, text)
     return builder(**_arguments(builder, tree, text))
 
 
 def _parse(text: str) -> ast.expr:
     if len(text) > _LONGEST:
-        _refuse(text, f"The network is written in {len(text)} characters (at most {_LONGEST})")
+        _refuse(f"The network is written in {len(text)} characters (at most {_LONGEST})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on its own syntax
             return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
         reason = failure.msg if isinstance(failure, SyntaxError) else type(failure).__name__
-        return _refuse(text, f"The network {_short(text)} cannot be read ({reason})")
+        return _refuse(f"The network {_short(text)} cannot be read ({reason})")
 
 
-def _refuse(text: str, came: str):
+def _refuse(came: str) -> NoReturn:
     names = " or ".join(BUILDERS)
     reject(came, f"A network is one call of {names} with numbers and words as arguments", f"Write it as in {_EXAMPLE}")
 
@@ -68,7 +68,7 @@ def _source(node: ast.AST, text: str) -> str:
 
 def _builder(node: ast.expr, text: str) -> type[MLP]:
     if not isinstance(node, ast.Name):
-        _refuse(text, f"The network calls {_source(node, text)}")
+        _refuse(f"The network calls {_source(node, text)}")
     if node.id not in BUILDERS:
         reject(
             f"The network calls {_short(node.id)}{nearest(node.id, BUILDERS)}",
@@ -97,7 +97,7 @@ def _arguments(builder: type[MLP], call: ast.Call, text: str) -> dict:
 
 def _demand_argument(name: str | None, names: list[str], arguments: dict, node: ast.expr, text: str) -> None:
     if name is None:
-        _refuse(text, f"The network unpacks '**{_source(node, text)[1:-1]}'")
+        _refuse(f"The network unpacks '**{_source(node, text)[1:-1]}'")
     if name not in names:
         reject(
             f"The network has an argument {_short(name)}{nearest(name, names)}",
