@@ -46,7 +46,7 @@ nb_merge_streams = True
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 default_role = "code"
 
 bibtex_bibfiles = ["references.bib"]

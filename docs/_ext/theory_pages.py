@@ -25,7 +25,8 @@ def _sources(claim: Claim) -> str:
 
 
 def _assumption(assumption) -> str:
-    return _sentence(assumption.__doc__) or f"`{assumption.__name__.strip('_').replace('_', ' ')}`"
+    named, why = assumption.__name__.strip("_").replace("_", " "), _sentence(assumption.__doc__)
+    return f"{named} ({why.rstrip('.')})" if why else named
 
 
 def section(claim: Claim) -> str:
