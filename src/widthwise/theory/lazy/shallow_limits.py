@@ -1,0 +1,88 @@
+r"""The shallow case study at large width: the limiting kernel, the initial risk, and the width that is enough.
+
+Legend: as in ``shallow``; $v \sim N(0, I)$, $\bar K = G\circ E[\sigma'\sigma']$, $\beta$ the Lipschitz
+constant of the Jacobian without a factor on the output.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.activations import Activation
+from widthwise.numerics import Estimate, normal_rule, reject
+
+from .lipschitz import shallow as certified
+
+
+def limit_gram(X, activation: Activation) -> Estimate:
+    r"""$\bar K = G\circ E[\sigma'(v^\top x)\sigma'(v^\top x')]$, the limit of $K/(\gamma^2m)$, with its error.
+
+    The expectation comes from the activation's Gaussian dual.
+    """
+    X = jnp.asarray(X, dtype=float)
+    norms = jnp.linalg.norm(X, axis=1)
+    units = X / norms[:, None]
+
+    def slope(i, j):
+        minus, plus = units[i] - units[j], units[i] + units[j]
+        gap, cogap = 0.5 * jnp.vdot(minus, minus), 0.5 * jnp.vdot(plus, plus)
+        dual = activation.dual(norms[i] ** 2, norms[j] ** 2, gap, cogap)
+        return dual.slope, dual.error
+
+    index = jnp.arange(X.shape[0])
+    value, error = jax.jit(jax.vmap(lambda i: jax.vmap(lambda j: slope(i, j))(index)))(index)
+    G = np.asarray(X @ X.T)
+    return Estimate(G * np.asarray(value), np.abs(G) * np.asarray(error) * float(jnp.max(value)))
+
+
+def singular_limits(X, activation: Activation) -> Estimate:
+    r"""The limits of $\sigma_{min}(J)/(\gamma\sqrt m)$ and $\sigma_{max}(J)/(\gamma\sqrt m)$ for large width.
+
+    They are $\sqrt{\lambda_{min}(\bar K)}$ and $\sqrt{\lambda_{max}(\bar K)}$.
+    """
+    gram = limit_gram(X, activation)
+    ends = np.linalg.eigvalsh(gram.value)[[0, -1]]
+    # Weyl: eigenvalues move by at most the norm of the perturbation, here below the Frobenius norm.
+    moved = float(np.linalg.norm(gram.error)) + 64 * np.finfo(float).eps * ends[-1]
+    roots = np.sqrt(np.maximum(ends, 0.0))
+    return Estimate(roots, moved / np.maximum(roots, math.sqrt(moved)))
+
+
+def mean_square(X, activation: Activation) -> Float[np.ndarray, " n"]:
+    r"""$E\,\sigma(v^\top x_i)^2$ over $v \sim N(0, I)$, for each input."""
+    nodes, weights = normal_rule()
+    arguments = np.outer(np.linalg.norm(np.asarray(X, dtype=float), axis=1), nodes)
+    return np.asarray(activation(jnp.asarray(arguments))) ** 2 @ weights
+
+
+def mean_initial_risk(X, y, width: int, activation: Activation, alpha=1.0, scale=1.0) -> float:
+    r"""The mean over initialisations with symmetric signs of the risk $\tfrac12\|\alpha f(w_0) - y\|^2$.
+
+    $\tfrac12\|y\|^2 + \tfrac{\alpha^2\gamma^2m}2\sum_iE\,\sigma(v^\top x_i)^2$ grows like $\alpha^2mn$, so a large
+    alpha alone does not make an uncentred network lazy.
+
+    >>> from widthwise.activations import activation
+    >>> round(mean_initial_risk(np.eye(3), np.zeros(3), 50, activation("identity")), 10)
+    75.0
+    """
+    network = (alpha * scale) ** 2 * width * float(np.sum(mean_square(X, activation)))
+    return 0.5 * float(np.sum(np.asarray(y) ** 2)) + 0.5 * network
+
+
+def lazy_width(X, activation: Activation, bound: str = "flattened", theorem: str = "ball") -> float:
+    r"""The width beyond which an uncentred shallow network is certified lazy when $\alpha^2mn \gg \|y\|^2$.
+
+    Then alpha cancels. ``"ball"``: $\frac{4\beta^2V}{\lambda_{min}(\bar K)^2}$ from $h \le 1$;
+    ``"printed"``: $\frac{576\,\beta^2V\lambda_{max}(\bar K)}{\lambda_{min}(\bar K)^3}$ from the theorem with
+    the constant 1152; $V = \sum_iE\,\sigma(v^\top x_i)^2$. Infinite for activations with kinks.
+
+    Raises ``ValueError`` for an unknown theorem. Source: chizat2019lazy, telgarsky2021deep; derived here.
+    """
+    if theorem not in ("ball", "printed"):
+        reject(f"theorem={theorem!r}", "The theorems are 'ball' and 'printed'", "Choose one by name")
+    least, largest = np.asarray(singular_limits(X, activation).value) ** 2
+    size = certified(X, [1.0], activation, 1.0, bound).value ** 2 * float(np.sum(mean_square(X, activation)))
+    return 4.0 * size / least**2 if theorem == "ball" else 576.0 * size * largest / least**3
