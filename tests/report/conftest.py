@@ -53,6 +53,7 @@ def _summary() -> Section:
 def _initialisation() -> Section:
     layers = np.arange(1, 7)
     predicted = 0.62 * 0.93**layers
+    wide, narrow = predicted * (1 + 0.02 * np.sin(layers)), predicted * (1 + 0.09 * np.cos(layers))
     return Section(
         key="initialisation",
         title="Initialisation",
@@ -67,23 +68,9 @@ def _initialisation() -> Section:
                 title="Variance of the preactivations, layer by layer",
                 caption="Twenty sampled networks (points, two standard errors) against the infinite-width recursion.",
                 series=(
-                    Series(
-                        "measured, width 512",
-                        layers,
-                        predicted * (1 + 0.02 * np.sin(layers)),
-                        0.02 * np.ones(6),
-                        "measured",
-                        "512",
-                    ),
+                    Series("measured, width 512", layers, wide, 0.02 * np.ones(6), group="512"),
                     Series("predicted", layers, predicted, role="predicted", group="512"),
-                    Series(
-                        "measured, width 64",
-                        layers,
-                        predicted * (1 + 0.09 * np.cos(layers)),
-                        0.06 * np.ones(6),
-                        "measured",
-                        "64",
-                    ),
+                    Series("measured, width 64", layers, narrow, 0.06 * np.ones(6)),
                 ),
                 x_label="layer",
                 y_label="variance",
@@ -209,14 +196,7 @@ def _learning_rate() -> Section:
         ),
         verdicts=(
             Verdict(
-                "OPT-1",
-                "descent-lemma",
-                Status.HOLDS,
-                (),
-                Estimate(0.4183, 0.0006),
-                Estimate(0.1394, 0.0),
-                0.3333,
-                draws=1,
+                "OPT-1", "descent-lemma", Status.HOLDS, (), Estimate(0.4183, 0.0006), Estimate(0.1394, 0.0), 0.3333, 1
             ),
         ),
         numbers=(

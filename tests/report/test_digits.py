@@ -3,6 +3,7 @@
 import math
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -99,3 +100,9 @@ def _split(text: str) -> list[str]:
 )
 def test_numbers_read_as_a_person_would_write_them(arguments, shown):
     assert format_number(*arguments) == shown
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64])
+def test_numpy_scalars_are_numbers_too(kind):
+    assert format_number(kind(2), kind(1), unit="s") == "2.0 ± 1.0 s"
+    assert format_number(kind(2), interval=(kind(1), kind(3))) == "2.0 [1.0, 3.0]"

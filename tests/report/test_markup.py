@@ -2,6 +2,7 @@
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from widthwise.claims import claims
@@ -62,6 +63,8 @@ def test_numbers_and_formulas_stand_in_the_text():
     ("content", "shown"),
     [
         (True, "yes"),
+        (np.bool_(False), "no"),
+        (np.float64(0.5), "0.5"),
         (None, '<span class="none">none</span>'),
         (1797, "1,797"),
         ("<b>", "&lt;b&gt;"),

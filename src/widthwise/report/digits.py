@@ -6,6 +6,11 @@ Guide to the Expression of Uncertainty in Measurement, section 7.2.6; an exact n
 
 import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+import numpy as np
+
+Real = float | int | np.number
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _EXACT_DIGITS = 5
@@ -14,7 +19,12 @@ _MOST_DIGITS = 9  # beyond these, value and error are shown each in its own scal
 _CONTEXT = Context(prec=700, rounding=ROUND_HALF_EVEN)  # exact for every float64
 
 
-def in_words(value: float | None, reason: str = "") -> str:
+def scalar(value: Any) -> Any:
+    """Return a numpy scalar as the Python number, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def in_words(value: Real | None, reason: str = "") -> str:
     """Say what stands in place of a number that is missing or not finite.
 
     >>> in_words(math.inf), in_words(None, "diverged at step 12")
@@ -22,7 +32,7 @@ def in_words(value: float | None, reason: str = "") -> str:
     """
     if value is None:
         word = "none"
-    elif math.isnan(value):
+    elif math.isnan(scalar(value)):
         word = "not a number"
     else:
         word = "∞" if value > 0 else "−∞"
@@ -30,9 +40,9 @@ def in_words(value: float | None, reason: str = "") -> str:
 
 
 def format_number(
-    value: float | int | None,
-    error: float | int | None = None,
-    interval: tuple[float, float] | None = None,
+    value: Real | None,
+    error: Real | None = None,
+    interval: tuple[Real, Real] | None = None,
     unit: str = "",
     reason: str = "",
 ) -> str:
@@ -47,16 +57,16 @@ def format_number(
     >>> format_number(1797), format_number(2 / 3), format_number(5.0712)
     ('1,797', '0.66667', '5.0712')
     """
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(scalar(value)):
         return in_words(value, reason)
-    if interval is not None and all(math.isfinite(end) for end in interval):
-        text = _with_interval(value, interval)
+    if interval is not None and all(map(math.isfinite, map(scalar, interval))):
+        text = _with_interval(scalar(value), (scalar(interval[0]), scalar(interval[1])))
     elif error is None or error == 0:
-        text = _exact(value)
-    elif not math.isfinite(error):
-        text = f"{_exact(value)} (error unknown)"
+        text = _exact(scalar(value))
+    elif not math.isfinite(scalar(error)):
+        text = f"{_exact(scalar(value))} (error unknown)"
     else:
-        text = _with_error(value, error)
+        text = _with_error(scalar(value), scalar(error))
     return f"{text} {unit}" if unit else text
 
 

@@ -287,7 +287,8 @@ def _ticks(values: Sequence[float]) -> dict:
 
 
 def _drawable(mark: Mark, figure: Figure) -> bool:
-    return math.isfinite(mark.value) and (mark.value > 0 or _scale(figure, mark.axis) == "linear")
+    value = float(mark.value)
+    return math.isfinite(value) and (value > 0 or _scale(figure, mark.axis) == "linear")
 
 
 def _shape(mark: Mark, letter: str) -> dict:

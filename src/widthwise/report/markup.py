@@ -5,6 +5,7 @@ import re
 from collections.abc import Container
 from xml.etree.ElementTree import Element
 
+import numpy as np
 from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
 
@@ -93,7 +94,7 @@ def cell(content: Cell, claims: Container[str] = ()) -> Markup:
         return number(content)
     if content is None:
         return Markup('<span class="none">none</span>')
-    if isinstance(content, bool):
+    if isinstance(content, bool | np.bool_):
         return Markup("yes" if content else "no")
     if isinstance(content, str):
         return linked(content, claims)

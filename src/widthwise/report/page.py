@@ -56,7 +56,7 @@ def render(sections: Sequence[Section], metadata: Metadata, known: Iterable[Clai
 
 def _environment(register: Collection[str]) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "assets"),
+        loader=jinja2.PackageLoader("widthwise.report", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -67,7 +67,7 @@ def _environment(register: Collection[str]) -> jinja2.Environment:
 
 
 def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text("utf-8")
+    return resources.files("widthwise.report").joinpath("assets", name).read_text("utf-8")
 
 
 def _style() -> str:

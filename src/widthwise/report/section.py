@@ -42,7 +42,8 @@ import numpy as np
 from widthwise.claims import Verdict
 from widthwise.numerics import Estimate, reject
 
-Real = float | int | np.number
+from .digits import Real, scalar
+
 Scale = Literal["linear", "log"]
 Role = Literal["measured", "predicted", "bound", "reference"]
 
@@ -59,10 +60,6 @@ def _demand_key(key: str) -> None:
             "A key is made of small letters, digits and hyphens",
             f"Use {slug(key)!r}",
         )
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _floats(values: Any, what: str) -> tuple:
@@ -91,14 +88,16 @@ class Number:
     unit: str = ""
     claim: str | None = None
     key: str = ""
-    interval: tuple[float, float] | None = None
+    interval: tuple[Real, Real] | None = None
     error_is: str = ""
     reason: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "key", self.key or slug(self.name))
-        object.__setattr__(self, "value", _scalar(self.value))
-        object.__setattr__(self, "error", _scalar(self.error))
+        object.__setattr__(self, "value", scalar(self.value))
+        object.__setattr__(self, "error", scalar(self.error))
+        if self.interval is not None:
+            object.__setattr__(self, "interval", tuple(map(scalar, self.interval)))
         _demand_key(self.key)
         if self.error is not None and self.error < 0:
             reject(
@@ -110,8 +109,8 @@ class Number:
     @classmethod
     def of(cls, name: str, estimate: Estimate, **details) -> "Number":
         """Return the number of a scalar `Estimate`; a zero error is an exact number."""
-        error = float(estimate.error)
-        return cls(name, float(estimate.value), None if error == 0 else error, **details)
+        error = float(np.asarray(estimate.error))
+        return cls(name, float(np.asarray(estimate.value)), None if error == 0 else error, **details)
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ class Formula:
 
 
 Text = str | tuple[str | Number | Formula, ...]
-Cell = str | Real | bool | Number | None
+Cell = str | Real | bool | np.bool_ | Number | None
 
 
 @dataclass(frozen=True)
