@@ -108,7 +108,7 @@ def test_target_by_name_and_by_index(tmp_path):
 
 def test_the_default_target_is_said(tmp_path):
     path = written(tmp_path, PLAIN)
-    assert load(path).warnings == ("no target was named; the last column of data.csv, 'label', is taken",)
+    assert load(path).warnings == ("no target was named; the last column of data.csv, 'label', is taken as the target",)
     assert load(path, "label").warnings == ()
 
 

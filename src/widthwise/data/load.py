@@ -118,7 +118,7 @@ def _split_off_target(source, target: str | int | None) -> tuple[Table, int | No
         return table, table.find(target), table.notes
     if isinstance(source, tuple) or table.names[-1:] == ("y",):
         return table, len(table.names) - 1, table.notes
-    note = f"no target was named; the last column of {table.name}, {table.names[-1]!r}, is taken"
+    note = f"no target was named; the last column of {table.name}, {table.names[-1]!r}, is taken as the target"
     return table, len(table.names) - 1, (*table.notes, note)
 
 
