@@ -96,11 +96,6 @@ def _initialisation() -> Section:
 
 
 def _kernel() -> Section:
-    rank = np.arange(1, 401)
-    widths = np.array([64, 128, 256, 512, 1024, 2048])
-    distance = 2.1 / np.sqrt(widths)
-    angles = np.linspace(0, 1, 10)
-    overlap = 0.3 + 0.7 * np.exp(-8 * (angles[:, None] - angles) ** 2)
     return Section(
         key="kernel",
         title="Kernel",
@@ -109,45 +104,7 @@ def _kernel() -> Section:
             Number("relative distance of the kernels", 9.31, 0.27, unit="%", error_is="standard error over 8 draws"),
             " of its infinite-width limit and approaches it as it should, like one over the root of the width.",
         ),
-        figures=(
-            Figure(
-                key="kernel-by-width",
-                title="Distance of the empirical kernel from its limit",
-                caption="Relative Frobenius distance of the neural tangent kernels over six widths, eight draws each.",
-                series=(
-                    Series("NTK, measured", widths, distance, 0.06 * distance, "measured", "ntk"),
-                    Series("NTK, rate 1/√width", widths, 2.1 / np.sqrt(widths), role="predicted", group="ntk"),
-                    Series("NNGP, measured", widths, 0.45 * distance, 0.05 * distance, "measured", "nngp"),
-                    Series("NNGP, rate 1/√width", widths, 0.945 / np.sqrt(widths), role="predicted", group="nngp"),
-                ),
-                x_label="width",
-                y_label="relative distance",
-                x_scale="log",
-                y_scale="log",
-            ),
-            Figure(
-                key="spectrum",
-                title="Spectrum of the neural tangent kernel",
-                caption="The eigenvalues fall like a power of their rank until rounding sets in.",
-                series=(
-                    Series("infinite width", rank, 800 / rank**1.6, role="predicted"),
-                    Series("width 512", rank, 790 / rank**1.62, 60 / rank**1.5, role="measured"),
-                ),
-                marks=(Mark("x", 287, "number of samples per class"), Mark("y", 0.08, "ridge")),
-                x_label="rank",
-                y_label="eigenvalue",
-                x_scale="log",
-                y_scale="log",
-            ),
-            Figure(
-                key="class-overlap",
-                title="Mean kernel between the classes",
-                caption="Digits that look alike share their kernel.",
-                series=(Grid("mean kernel", [str(i) for i in range(10)], [str(i) for i in range(10)], overlap),),
-                x_label="digit",
-                y_label="digit",
-            ),
-        ),
+        figures=_kernel_figures(),
         tables=(
             Table(
                 "Alignment of the kernel with the labels",
@@ -165,6 +122,53 @@ def _kernel() -> Section:
                 r"\Theta(x, x') = \sum_{\ell} \Sigma^{(\ell)}(x,x') \prod_{k>\ell} \dot\Sigma^{(k)}(x,x')",
                 "The neural tangent kernel.",
             ),
+        ),
+    )
+
+
+def _kernel_figures() -> tuple[Figure, ...]:
+    rank = np.arange(1, 401)
+    widths = np.array([64, 128, 256, 512, 1024, 2048])
+    distance = 2.1 / np.sqrt(widths)
+    angles = np.linspace(0, 1, 10)
+    overlap = 0.3 + 0.7 * np.exp(-8 * (angles[:, None] - angles) ** 2)
+    return (
+        Figure(
+            key="kernel-by-width",
+            title="Distance of the empirical kernel from its limit",
+            caption="Relative Frobenius distance of the neural tangent kernels over six widths, eight draws each.",
+            series=(
+                Series("NTK, measured", widths, distance, 0.06 * distance, "measured", "ntk"),
+                Series("NTK, rate 1/√width", widths, 2.1 / np.sqrt(widths), role="predicted", group="ntk"),
+                Series("NNGP, measured", widths, 0.45 * distance, 0.05 * distance, "measured", "nngp"),
+                Series("NNGP, rate 1/√width", widths, 0.945 / np.sqrt(widths), role="predicted", group="nngp"),
+            ),
+            x_label="width",
+            y_label="relative distance",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Figure(
+            key="spectrum",
+            title="Spectrum of the neural tangent kernel",
+            caption="The eigenvalues fall like a power of their rank until rounding sets in.",
+            series=(
+                Series("infinite width", rank, 800 / rank**1.6, role="predicted"),
+                Series("width 512", rank, 790 / rank**1.62, 60 / rank**1.5, role="measured"),
+            ),
+            marks=(Mark("x", 287, "number of samples per class"), Mark("y", 0.08, "ridge")),
+            x_label="rank",
+            y_label="eigenvalue",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Figure(
+            key="class-overlap",
+            title="Mean kernel between the classes",
+            caption="Digits that look alike share their kernel.",
+            series=(Grid("mean kernel", [str(i) for i in range(10)], [str(i) for i in range(10)], overlap),),
+            x_label="digit",
+            y_label="digit",
         ),
     )
 
@@ -207,8 +211,6 @@ def _learning_rate() -> Section:
 
 
 def _lazy() -> Section:
-    gap = 0.0217 * (1 - np.exp(-TIMES / 4))
-    bound = 0.034 * (1 - np.exp(-TIMES / 3))
     return Section(
         key="lazy",
         title="Lazy or learning features",
@@ -219,54 +221,7 @@ def _lazy() -> Section:
             Number("alpha threshold of Theorem 8.1", 726.01, claim="LAZY-6"),
             ".",
         ),
-        verdicts=(
-            Verdict(
-                "LAZY-6",
-                "relative-error-theorem",
-                Status.HOLDS,
-                (),
-                Estimate(1.31, 0.0),
-                Estimate(0.0217, 0.0008),
-                0.0166,
-                8,
-            ),
-            Verdict(
-                "LAZY-C1",
-                "sharp-ball-certificate",
-                Status.HOLDS,
-                (),
-                Estimate(0.0340, 0.0),
-                Estimate(0.0217, 0.0008),
-                0.638,
-                8,
-            ),
-            Verdict(
-                "LAZY-C2",
-                "spectral-certificate",
-                Status.INCONCLUSIVE,
-                ("the standard error 0.004 is larger than the margin 0.003; more seeds would decide",),
-                Estimate(np.linspace(0.02, 0.31, 8), 0.0),
-                Estimate(np.linspace(0.019, 0.307, 8), 0.004),
-                0.99,
-                8,
-            ),
-            Verdict(
-                "LAZY-22",
-                "test-prediction-bound",
-                Status.VIOLATED,
-                ("at time 12.6 the measured gap exceeds the bound",),
-                Estimate(0.11, 0.0),
-                Estimate(0.1342, 0.0061),
-                1.22,
-                8,
-            ),
-            Verdict(
-                "LAZY-C4",
-                "deep-certificate",
-                Status.NOT_APPLICABLE,
-                ("does not apply, because the certified Lipschitz bound covers at most 2 hidden layers",),
-            ),
-        ),
+        verdicts=_lazy_verdicts(),
         paragraphs=(
             (
                 "The path of the weights is measured with a solver of order five. Its length is ",
@@ -277,25 +232,7 @@ def _lazy() -> Section:
             ),
             "What to change: an output scale of 2 would leave the certified region and let features move.",
         ),
-        figures=(
-            Figure(
-                key="gap",
-                title="Distance between the network and its linearisation ||w − u||",
-                caption="The measured gap (mean and spread of eight draws) stays below the certified bound of LAZY-C1.",
-                series=(
-                    Series("measured gap", TIMES, gap, 0.08 * gap + 4e-4, "measured", "gap"),
-                    Series("bound LAZY-C1", TIMES, bound, role="bound", group="C1"),
-                    Series("bound of Theorem 8.1", TIMES, 30 * bound, role="bound", group="8.1"),
-                    Series("linear growth", TIMES, 0.0054 * TIMES, role="reference", group="guide"),
-                ),
-                marks=(Mark("x", 31.6, "end of training"),),
-                x_label="time t",
-                y_label="||w(t) − u(t)||",
-                x_scale="log",
-                y_scale="log",
-                claims=("LAZY-C1", "LAZY-6"),
-            ),
-        ),
+        figures=(_gap(),),
         notes=(
             "The Lipschitz constant of the Jacobian is certified for tanh; for a network with kinks it is an estimate.",
             ("At ", Number("seeds", 8), " seeds the smallest violation that would be noticed is 3 %."),
@@ -304,6 +241,79 @@ def _lazy() -> Section:
             Formula(r"\|w(t) - u(t)\| \le \frac{L}{2\alpha\mu}\,\|y\|^2 \left(1 - e^{-\mu t}\right)", "LAZY-C1"),
         ),
         numbers=(Number("kernel drift", 0.0412, 0.0016, claim="LAZY-20", error_is="standard error over 8 draws"),),
+    )
+
+
+def _lazy_verdicts() -> tuple[Verdict, ...]:
+    return (
+        Verdict(
+            "LAZY-6",
+            "relative-error-theorem",
+            Status.HOLDS,
+            (),
+            Estimate(1.31, 0.0),
+            Estimate(0.0217, 0.0008),
+            0.0166,
+            8,
+        ),
+        Verdict(
+            "LAZY-C1",
+            "sharp-ball-certificate",
+            Status.HOLDS,
+            (),
+            Estimate(0.0340, 0.0),
+            Estimate(0.0217, 0.0008),
+            0.638,
+            8,
+        ),
+        Verdict(
+            "LAZY-C2",
+            "spectral-certificate",
+            Status.INCONCLUSIVE,
+            ("the standard error 0.004 is larger than the margin 0.003; more seeds would decide",),
+            Estimate(np.linspace(0.02, 0.31, 8), 0.0),
+            Estimate(np.linspace(0.019, 0.307, 8), 0.004),
+            0.99,
+            8,
+        ),
+        Verdict(
+            "LAZY-22",
+            "test-prediction-bound",
+            Status.VIOLATED,
+            ("at time 12.6 the measured gap exceeds the bound",),
+            Estimate(0.11, 0.0),
+            Estimate(0.1342, 0.0061),
+            1.22,
+            8,
+        ),
+        Verdict(
+            "LAZY-C4",
+            "deep-certificate",
+            Status.NOT_APPLICABLE,
+            ("does not apply, because the certified Lipschitz bound covers at most 2 hidden layers",),
+        ),
+    )
+
+
+def _gap() -> Figure:
+    gap = 0.0217 * (1 - np.exp(-TIMES / 4))
+    bound = 0.034 * (1 - np.exp(-TIMES / 3))
+    return Figure(
+        key="gap",
+        title="Distance between the network and its linearisation ||w − u||",
+        caption="The measured gap (mean and spread of eight draws) stays below the certified bound of LAZY-C1.",
+        series=(
+            Series("measured gap", TIMES, gap, 0.08 * gap + 4e-4, "measured", "gap"),
+            Series("bound LAZY-C1", TIMES, bound, role="bound", group="C1"),
+            Series("bound of Theorem 8.1", TIMES, 30 * bound, role="bound", group="8.1"),
+            Series("linear growth", TIMES, 0.0054 * TIMES, role="reference", group="guide"),
+        ),
+        marks=(Mark("x", 31.6, "end of training"),),
+        x_label="time t",
+        y_label="||w(t) − u(t)||",
+        x_scale="log",
+        y_scale="log",
+        claims=("LAZY-C1", "LAZY-6"),
     )
 
 
@@ -375,12 +385,9 @@ def _accuracy() -> Section:
 
 
 def _how() -> Section:
-    return Section(
-        key="how",
-        title="How this was made",
-        lead="The same command with the same seed gives the same numbers.",
-        paragraphs=("The data were split once, 80 to 20, and standardised by the training part.",),
-    )
+    lead = "The same command with the same seed gives the same numbers."
+    split = "The data were split once, 80 to 20, and standardised by the training part."
+    return Section("how", "How this was made", lead, paragraphs=(split,))
 
 
 @pytest.fixture(scope="session")
