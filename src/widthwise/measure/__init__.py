@@ -5,9 +5,9 @@ from .flow import Flow, FlowCode, gradient_flow
 from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, width_study
 from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridiagonalise
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
-from .signal import SignalStrength, Signals, signal_strength, signals, strength
+from .signal import Signals, SignalStrength, signal_strength, signals, strength
 from .spectrum import Spectrum, spectrum
-from .training import DIVERGED, Run, moments, tangent_gram, train
+from .training import DIVERGED, Run, moments, train
 
 __all__ = [
     "DIVERGED",
@@ -36,7 +36,6 @@ __all__ = [
     "signals",
     "spectrum",
     "strength",
-    "tangent_gram",
     "top_eigenvalue",
     "train",
     "tridiagonalise",
