@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from widthwise.data import Dataset, Standardised
 from widthwise.measure import Spectrum, spectrum
@@ -26,6 +26,7 @@ from widthwise.networks import MLP, Chain, Kernels, kernel, sample
 from widthwise.numerics import nearest, reject
 
 from .progress import Progress, Silent
+from .section import Section
 
 Optimizer = Literal["gd", "flow", "sgd", "adam"]
 Shared = TypeVar("Shared")
@@ -108,6 +109,7 @@ class Context:
 
     dataset: the data as loaded; data: split, standardised and, where there were too many rows, thinned.
     spec: the network in words; settings: how it is trained; progress: where to tell how far it is.
+    notes: what was reduced and why; finished: the sections that are done, by key.
     """
 
     dataset: Dataset
@@ -116,6 +118,7 @@ class Context:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     notes: tuple[str, ...] = ()
+    finished: dict[str, Section] = field(default_factory=dict)
     _once: dict[Callable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -171,6 +174,12 @@ class Context:
     def key(self, purpose: str) -> Array:
         """The random key for one purpose: the same words and the same seed give the same key."""
         return jr.fold_in(jr.key(self.settings.seed), zlib.crc32(purpose.encode()))
+
+    def some_rows(self, purpose: str, count: int) -> Int[np.ndarray, " c"]:
+        """Choose at most so many training rows at random, the same for equal words and seed; in ascending order."""
+        total = len(self.X_train)
+        rng = np.random.default_rng([self.settings.seed, zlib.crc32(purpose.encode())])
+        return np.sort(rng.choice(total, min(count, total), replace=False))
 
     @functools.cached_property
     def model(self) -> Callable:
