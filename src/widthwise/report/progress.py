@@ -38,7 +38,7 @@ class Terminal:
 
     def __init__(self, console: Console | None = None):
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

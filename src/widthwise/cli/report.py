@@ -1,0 +1,57 @@
+"""`widthwise report`: the page about a network and its data."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from widthwise.report import report
+
+from .console import shown_progress, write_line
+from .options import Column, Count, Flag
+
+
+def write_report(
+    data: str = "digits",
+    target: Column = None,
+    network: str = "mlp",
+    optimizer: Literal["gd", "flow", "sgd", "adam"] = "gd",
+    learning_rate: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None,
+    steps: Count = None,
+    seed: int = 0,
+    out: Path = Path("widthwise-report"),
+    show: Annotated[bool, arg(name="open", help_behavior_hint="")] = False,
+    quick: Flag = False,
+) -> int:
+    """Train a network on data and write a page that holds it against the theory of wide networks.
+
+    Args:
+        data: digits, iris, wine, breast_cancer, diabetes, mnist5k, or a .csv, .tsv, .npz or .parquet file.
+        target: Column to predict, by name or index; by default the last one.
+        network: Such as "mlp(width=512, depth=3, activation=gelu)".
+        optimizer: Gradient descent or gradient flow on all data, or SGD or Adam on batches.
+        learning_rate: Step size; by default a stable one, from the theory.
+        steps: Number of training steps; by default from the theory.
+        seed: Equal seeds give equal numbers.
+        out: Folder for index.html, one self-contained page, and results.json, every number on it.
+        show: Open the page in the browser; by default not.
+        quick: Fewer widths and draws: done sooner, with wider error bars.
+    """
+    with shown_progress() as progress:
+        results = report(
+            data=data,
+            target=target,
+            network=network,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            steps=steps,
+            seed=seed,
+            out=out,
+            quick=quick,
+            progress=progress,
+        )
+    write_line(str(results))
+    if show and results.page is not None:
+        webbrowser.open(results.page.absolute().as_uri())
+    return 0

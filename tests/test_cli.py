@@ -1,0 +1,425 @@
+"""The command line as its users meet it: output, errors in one line, exit status, and files that are whole."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from widthwise.claims import AtMost, Claim, Mutant, claims
+from widthwise.cli import main
+from widthwise.data import capacity, load
+from widthwise.networks import MLP, kernel
+from widthwise.numerics import Estimate, reject
+from widthwise.report import Metadata, Results
+
+RELU = ("--network", "mlp(depth=1, activation=relu)")  # its kernel is closed, and so quick
+CSV = "a,b,label\n1,2,x\n3,4.5,y\n5,6,x\n7,8,y\n"
+
+
+def claim(name, measured, **fields):
+    """The claim that a fixed number is at most 1."""
+    return Claim(
+        id=f"MADE-{name.upper()}",
+        name=name,
+        statement=f"The number [{name}] is at most $1$.",
+        setup=lambda: None,
+        predict=lambda setup: Estimate(1.0, 0.0),
+        measure=lambda setup, key: measured,
+        relation=AtMost(),
+        field="made",
+        **fields,
+    )
+
+
+MUTANT = Mutant("doubled", {"measure": lambda setup, key: 2.0})
+DEAF_MUTANT = Mutant("unchanged", {"measure": lambda setup, key: 0.5})
+TRUE = claim("true", 0.5, mutants=(MUTANT,), draws=3)
+FALSE = claim("false", 2.0)
+OTHER = claim("other", 0.5, assumptions=(lambda setup: "does not apply, because it is made",))
+MADE = (FALSE, OTHER, TRUE)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Replace the claims of the theory by three made ones."""
+    named = {word: one for one in MADE for word in (one.id, one.name)}
+    monkeypatch.setattr("widthwise.cli.check.find", named.__getitem__)
+    for module in ("check", "list"):
+        monkeypatch.setattr(f"widthwise.cli.{module}.claims", lambda field=None: MADE)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"widthwise \d+\.\d+\S* \(JAX .+, Python .+\)\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_names_every_command(capsys, arguments):
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    assert leave.value.code == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in ("report", "list", "check", "kernel", "--version", "Exit status"))
+
+
+@pytest.mark.parametrize("command", ["report", "list", "check", "kernel"])
+def test_help_explains_every_option(capsys, command):
+    with pytest.raises(SystemExit) as leave:
+        main([command, "--help"])
+    assert leave.value.code == 0
+    said = capsys.readouterr().out
+    options = re.split(r"^[^\w\n]*?(?=--?[a-z])", said, flags=re.MULTILINE)[1:]
+    assert len(options) >= 2
+    assert all(re.search(r"[a-z]{3,} [a-z]", option) for option in options)
+
+
+@pytest.mark.parametrize("arguments", [["repot"], ["report", "--optimizer", "lbfgs"], ["check", "--seeds", "many"]])
+def test_usage_errors_exit_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    assert leave.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_list_is_one_line_per_claim_in_a_pipe(made, capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{one.id}\t{one.name}\t{one.statement}" for one in MADE]
+
+
+def test_list_is_a_table_in_a_terminal(made, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    main(["list"])
+    said = capsys.readouterr().out
+    assert "statement" in said
+    assert "[true]" in said  # text, not markup
+
+
+def test_list_as_json(made, capsys):
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in listed] == [one.id for one in MADE]
+    assert listed[2]["mutants"] == ["doubled"]
+    assert listed[2]["draws"] == 3
+
+
+def test_list_of_the_theory(capsys):
+    assert main(["list", "--field", "lazy-training"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(claims("lazy-training")) > 0
+    assert main(["list", "--field", "lazy-trainin"]) == 2
+    assert "did you mean 'lazy-training'" in capsys.readouterr().err
+
+
+def test_check_what_holds(made, capsys):
+    assert main(["check", "true"]) == 0
+    assert capsys.readouterr().out == "MADE-TRUE\ttrue\tholds\t0.5\t3\t\n"
+
+
+def test_check_says_what_is_violated(made, capsys):
+    assert main(["check", "MADE-TRUE", "MADE-FALSE", "true"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[2] for line in lines] == ["holds", "violated"]
+
+
+def test_check_what_does_not_apply(made, capsys):
+    assert main(["check", "other"]) == 0
+    assert "not applicable\t\t0\tdoes not apply, because it is made" in capsys.readouterr().out
+
+
+def test_check_all_and_field(made, capsys):
+    for arguments in (["--all"], ["--field", "made"]):
+        assert main(["check", *arguments]) == 1
+        assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_check_draws_as_often_as_asked(made, capsys):
+    assert main(["check", "true", "--seeds", "7"]) == 0
+    assert capsys.readouterr().out.split("\t")[4] == "7"
+
+
+def test_mutants_must_be_violated(made, capsys, monkeypatch):
+    assert main(["check", "true", "--mutants"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "true [doubled]\tviolated" in lines[1]
+    deaf = dataclasses.replace(TRUE, mutants=(MUTANT, DEAF_MUTANT))
+    monkeypatch.setattr("widthwise.cli.check.find", lambda name: deaf)
+    assert main(["check", "true", "--mutants"]) == 1
+    assert "true [unchanged]\tholds" in capsys.readouterr().out
+
+
+def test_check_as_json(made, capsys):
+    assert main(["check", "--all", "--mutants", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["claim"], one["status"], one["mutant"]) for one in found] == [
+        ("MADE-FALSE", "violated", False),
+        ("MADE-OTHER", "not applicable", False),
+        ("MADE-TRUE", "holds", False),
+        ("MADE-TRUE", "violated", True),
+    ]
+    assert found[0]["predicted"] == {"value": 1.0, "error": 0.0}
+    assert found[1]["predicted"] is found[1]["slack"] is None
+
+
+def test_json_has_no_infinity(made, capsys, monkeypatch):
+    monkeypatch.setattr("widthwise.cli.check.find", lambda name: claim("wild", float("inf")))
+    main(["check", "wild", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["measured"]["value"] is None
+
+
+def test_check_in_a_terminal(made, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["check", "--all", "--mutants"]) == 1
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("verdict", "holds", "violated", "not applicable", "[doubled]"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check"], "No claim was named"),
+        (["check", "LAZY-C1", "--all"], "in more than one way"),
+        (["check", "no-such-claim"], "'no-such-claim' is no claim"),
+        (["check", "--all", "--seeds", "0"], "seeds=0"),
+        (["check", "--field", "cooking"], "field 'cooking'"),
+        (["kernel", "irs"], "did you mean 'iris'"),
+        (["kernel", "missing.csv"], "no file 'missing.csv'"),
+        (["kernel", "iris", "--target", "species"], "Leave both out"),
+        (["kernel", "iris", "--network", "mlp(width=0)"], "width=0"),
+        (["kernel", "iris", "--network", "mlp(activation=thanh)"], "did you mean 'tanh'"),
+        (["kernel", "iris", "--network", "__import__('os').system('true')"], "__import__"),
+        (["kernel", "iris", "--out", "kernel.csv"], "Name it kernel.npz"),
+        (["kernel", "iris", "--out", "."], "go to an .npz file"),
+        (["kernel", "iris", "--out", "folder.npz"], "is a directory"),
+        (["kernel", "iris", "--out", "nowhere/kernel.npz"], "Nothing can be written"),
+        (["kernel", "iris", "--out", "data.csv/kernel.npz"], "Nothing can be written"),
+        (["kernel", "data.csv", "--target", "lable"], "did you mean 'label'"),
+        (["kernel", "data.csv", "--target", "none"], "holds the text 'x' at line 2"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text(CSV)
+    (tmp_path / "folder.npz").mkdir()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert re.search(says, captured.err)
+    assert re.fullmatch(r"widthwise: .+\. .+\. .+\.\n", captured.err)
+    assert captured.out == ""
+    assert sorted(os.listdir(tmp_path)) == ["data.csv", "folder.npz"]
+
+
+def test_a_defect_keeps_its_traceback(made, monkeypatch):
+    def broken(name):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("widthwise.cli.check.find", broken)
+    with pytest.raises(ValueError, match="a defect"):
+        main(["check", "true"])
+
+
+def test_an_interruption_shows_what_was_done(made, capsys, monkeypatch):
+    def interrupted(setup, key):
+        raise KeyboardInterrupt
+
+    named = {"true": TRUE, "slow": dataclasses.replace(FALSE, measure=interrupted)}
+    monkeypatch.setattr("widthwise.cli.check.find", named.__getitem__)
+    assert main(["check", "true", "slow"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out.startswith("MADE-TRUE\ttrue\tholds")
+    assert captured.err.startswith("Interrupted.")
+    assert main(["check", "true", "slow", "--json"]) == 130
+    assert capsys.readouterr().out == ""
+
+
+def test_kernel_writes_what_kernel_computes(tmp_path, capsys):
+    out = tmp_path / "K.npz"
+    assert main(["kernel", "wine", "--network", "mlp(depth=1, activation=relu)", "--out", str(out)]) == 0
+    assert f"{out}: nngp and ntk of shape (178, 178)" in capsys.readouterr().out
+    expected = kernel(MLP(depth=1, activation="relu").network(), load("wine").X)
+    with np.load(out) as written:
+        np.testing.assert_array_equal(written["nngp"], expected.nngp)
+        np.testing.assert_array_equal(written["ntk"], expected.ntk)
+        assert written["error"] == expected.error
+        config = json.loads(str(written["config"]))
+    assert config["data"] == "wine"
+    assert config["features"] == list(load("wine").feature_names)
+    assert config["network"].startswith("mlp(")
+    assert os.listdir(tmp_path) == ["K.npz"]
+
+
+def test_kernel_of_standardised_features(tmp_path):
+    main(["kernel", "wine", "--network", "mlp(1, 1, relu)", "--standardise", "--out", str(tmp_path / "K.npz")])
+    X = load("wine").X
+    expected = kernel(MLP(depth=1, activation="relu").network(), (X - X.mean(axis=0)) / X.std(axis=0))
+    with np.load(tmp_path / "K.npz") as written:
+        # The scales agree to a few roundings of numbers below 1e4; the kernel's entries are below 10.
+        np.testing.assert_allclose(written["ntk"], expected.ntk, rtol=0, atol=1e-10)
+
+
+def test_kernel_of_features_alone(tmp_path, capsys):
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n3,4\n1,2\n")
+    out = tmp_path / "K.npz"
+    assert main(["kernel", str(tmp_path / "data.csv"), *RELU, "--target", "none", "--out", str(out)]) == 0
+    assert "2 rows have the same features as another row; the kernel matrix is singular" in capsys.readouterr().err
+    with np.load(out) as written:
+        assert written["nngp"].shape == (3, 3)
+
+
+def test_kernel_points_out_features_that_should_be_scaled(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "K.npz")]
+    main(["kernel", "wine", *RELU, *out])
+    assert "mean square up to 2.2e+05); --standardise" in capsys.readouterr().err
+    main(["kernel", "wine", *RELU, *out, "--standardise"])
+    assert "Note" not in capsys.readouterr().err
+
+
+def test_kernel_says_which_column_it_left_out(tmp_path, capsys):
+    (tmp_path / "data.csv").write_text(CSV)
+    assert main(["kernel", str(tmp_path / "data.csv"), *RELU, "--out", str(tmp_path / "K.npz")]) == 0
+    assert "the last column of data.csv, 'label', is taken" in capsys.readouterr().err
+
+
+def test_a_kernel_too_large_for_memory_is_refused_with_its_price(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(capacity, "available_memory", lambda: 10**6)
+    assert main(["kernel", "iris", *RELU, "--out", str(tmp_path / "K.npz")]) == 0
+    monkeypatch.setattr(capacity, "available_memory", lambda: 10**5)
+    assert main(["kernel", "iris", "--out", str(tmp_path / "L.npz")]) == 2
+    error = capsys.readouterr().err
+    assert "The kernel of 150 rows, two matrices of 0.00018 GB each, needs 0.000742 GB of memory" in error
+    assert "Take fewer rows" in error
+    assert os.listdir(tmp_path) == ["K.npz"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch, capsys, failure, status):
+    out = tmp_path / "K.npz"
+    out.write_bytes(b"old")
+
+    def half(file, **arrays):
+        file.write(b"half")
+        raise failure
+
+    monkeypatch.setattr(np, "savez", half)
+    assert main(["kernel", "iris", *RELU, "--out", str(out)]) == status
+    assert out.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["K.npz"]
+    assert ("No space left" in capsys.readouterr().err) == (status == 2)
+
+
+@pytest.fixture
+def reported(monkeypatch, tmp_path):
+    """Replace the report by one that only notes its arguments."""
+    noted = {}
+
+    def fake(**arguments):
+        noted.update(arguments)
+        with arguments["progress"].task("Kernel", total=3) as advance:
+            advance()
+        return Results((), Metadata("made", "mlp", "widthwise report", 0, {}), tmp_path / "index.html")
+
+    monkeypatch.setattr("widthwise.cli.report.report", fake)
+    return noted
+
+
+def test_report_hands_its_arguments_on(reported, capsys, tmp_path):
+    options = "--data x.csv --target y --network mlp(8) --optimizer adam --learning-rate 0.1 --steps 5 --seed 3 --quick"
+    assert main(["report", *options.split(), "--out", "there"]) == 0
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'index.html'}\n")
+    del reported["progress"]
+    assert reported == {
+        "data": "x.csv",
+        "target": "y",
+        "network": "mlp(8)",
+        "optimizer": "adam",
+        "learning_rate": 0.1,
+        "steps": 5,
+        "seed": 3,
+        "out": Path("there"),
+        "quick": True,
+    }
+
+
+def test_report_without_arguments_is_digits(reported):
+    assert main(["report"]) == 0
+    assert (reported["data"], reported["network"], reported["optimizer"]) == ("digits", "mlp", "gd")
+    assert reported["learning_rate"] is reported["steps"] is reported["target"] is None
+
+
+def test_report_opens_the_page_on_demand(reported, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    main(["report"])
+    main(["report", "--no-open"])
+    assert opened == []
+    main(["report", "--open"])
+    assert opened == [(tmp_path / "index.html").as_uri()]
+
+
+def test_report_refusals_are_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("widthwise.cli.report.report", lambda **_: reject("This came", "That\nis allowed", "Do so"))
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err == "widthwise: This came. That is allowed. Do so.\n"
+
+
+def in_a_process(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    command = [sys.executable, "-m", "widthwise", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    process = in_a_process("list", stdout=write)
+    os.close(write)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 0
+
+
+def test_the_module_runs_and_sets_float64(tmp_path):
+    out = tmp_path / "K.npz"
+    process = in_a_process("kernel", "iris", *RELU, "--out", str(out), stdout=subprocess.PIPE)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert str(out) in said
+    with np.load(out) as written:
+        assert written["ntk"].dtype == np.float64
+
+
+def test_main_sets_float64(made):
+    with jax.enable_x64(False):
+        pass
+    jax.config.update("jax_enable_x64", False)
+    try:
+        main(["list"])
+        assert jax.config.jax_enable_x64
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+def test_control_c_ends_with_a_sentence():
+    """A real interruption, sent while a long kernel is being computed."""
+    code = """
+import os, signal, widthwise.cli.kernel as command
+from widthwise.cli import main
+command.kernel = lambda network, X: os.kill(os.getpid(), signal.SIGINT)
+raise SystemExit(main(["kernel", "iris"]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 130
+    assert "Interrupted." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert signal.getsignal(signal.SIGINT) is not None
