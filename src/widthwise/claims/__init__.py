@@ -1,0 +1,22 @@
+"""The vocabulary of claims: a statement that can be run, its relation, its verdict."""
+
+from .check import Verdict, check
+from .claim import Claim, Mutant
+from .registry import claims, find
+from .relations import AbstractRelation, AtLeast, AtMost, Equal, Judgement, Scaling, Status
+
+__all__ = [
+    "AbstractRelation",
+    "AtLeast",
+    "AtMost",
+    "Claim",
+    "Equal",
+    "Judgement",
+    "Mutant",
+    "Scaling",
+    "Status",
+    "Verdict",
+    "check",
+    "claims",
+    "find",
+]

@@ -1,0 +1,83 @@
+"""Networks in one word, and finite samples of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jaxtyping import Array
+
+from widthwise.activations import Activation, activation
+from widthwise.numerics import reject
+
+from .apply import Apply
+from .chain import Chain
+from .dense import Dense, check_count, check_parameterisation, check_variance
+from .layer import AbstractLayer
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multilayer perceptron with ``depth`` hidden layers of ``width`` neurons.
+
+    ``weight_variance`` $C_w$ and ``bias_variance`` $C_b$ of the hidden layers default to the
+    activation's critical initialisation, or to (1, 0) where it has none; the readout has $C_w = 1$
+    and no bias. Raises ``ValueError`` for a width or depth below 1, a negative variance, an
+    unknown activation or parameterisation.
+
+    >>> MLP(width=64, depth=1, activation="relu").network().layers[0]
+    Dense(weight_variance=2.0, bias_variance=0.0, size=64, parameterisation='ntk', use_bias=False)
+    """
+
+    width: int = 256
+    depth: int = 2
+    activation: str | Activation = "tanh"
+    weight_variance: float | None = None
+    bias_variance: float | None = None
+    parameterisation: str = "ntk"
+
+    def __post_init__(self):
+        check_count("width", self.width)
+        check_count("depth", self.depth)
+        critical = activation(self.activation).critical or (1.0, 0.0)
+        for name, default in zip(("weight_variance", "bias_variance"), critical, strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            check_variance(name, getattr(self, name))
+        check_parameterisation(self.parameterisation)
+
+    def network(self, outputs: int = 1) -> Chain:
+        """The network as a chain of layers with so many outputs."""
+        check_count("outputs", outputs)
+        hidden = Dense(self.weight_variance, self.bias_variance, self.width, self.parameterisation)
+        block = (hidden, Apply(activation(self.activation)))
+        return Chain(block * self.depth + (Dense(1.0, 0.0, outputs, self.parameterisation),))
+
+    def at_width(self, width: int) -> "MLP":
+        """The same network at another width."""
+        return replace(self, width=width)
+
+    def __str__(self) -> str:
+        name = activation(self.activation).name
+        variances = f"weight_variance={self.weight_variance:g}, bias_variance={self.bias_variance:g}"
+        return f"mlp(width={self.width}, depth={self.depth}, activation={name}, {variances})"
+
+
+def sample(network: AbstractLayer, key: Array, in_size: int, width: int | None = None) -> Callable:
+    """Draw a finite network, a callable PyTree (in_size,) -> (outputs,) in the default float precision.
+
+    ``width`` fills in the size of layers that leave it open. Raises ``ValueError`` where a size is
+    missing or sizes do not fit.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> f = sample(MLP(width=8).network(), jax.random.key(0), in_size=3)
+    >>> f(jnp.ones(3)).shape
+    (1,)
+    """
+    check_count("in_size", in_size)
+    if not isinstance(network, AbstractLayer):
+        reject(
+            f"a network of type {type(network).__name__}",
+            "A network is a layer",
+            "Build a Chain, or MLP(...).network()",
+        )
+    return network.sample(key, in_size, width)[0]

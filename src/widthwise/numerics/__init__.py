@@ -1,0 +1,20 @@
+"""Numbers with their errors, Gaussian expectations, spectra, flows and statistics; knows no networks."""
+
+from .errors import nearest, reject
+from .estimate import Estimate
+from .gaussian import hermite_rule, normal_rule, sector_rule
+from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
+
+__all__ = [
+    "Estimate",
+    "binomial_interval",
+    "bootstrap_interval",
+    "exponent",
+    "exponent_estimate",
+    "hermite_rule",
+    "mean_and_sem",
+    "nearest",
+    "normal_rule",
+    "reject",
+    "sector_rule",
+]

@@ -1,0 +1,175 @@
+"""Kernels of infinitely wide networks against independent references."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from oracles.reference import rectifier_kernels
+from widthwise.activations import ACTIVATIONS, leaky_relu
+from widthwise.networks import MLP, Apply, Chain, Dense, Residual, kernel
+
+ORACLES = Path(__file__).parents[1] / "oracles"
+CASES = json.loads((ORACLES / "kernels.json").read_text())
+NUMBERS = dict(np.load(ORACLES / "kernels.npz"))
+COVERED = [
+    name
+    for name in CASES
+    if name.startswith(("fc_relu", "fc_leaky", "fc_abs", "fc_erf", "fc_gelu", "fc_sin", "fc_residual"))
+]
+
+
+def build(part, parameterisation, width):
+    kind = part[0]
+    if kind == "serial":
+        return Chain([build(layer, parameterisation, width) for layer in part[1:]])
+    if kind == "dense":
+        return Dense(part[1], part[2], width if parameterisation == "standard" else None, parameterisation)
+    if kind == "residual":
+        return Residual(Chain([build(layer, parameterisation, width) for layer in part[1]]))
+    return Apply(leaky_relu(part[1]) if kind == "leaky_relu" else kind)
+
+
+def near(rows, columns):
+    """Pairs whose directions differ by less than 1e-6 without being equal, where the oracle loses digits."""
+    left, right = (Z / np.linalg.norm(Z, axis=1, keepdims=True) for Z in (rows, columns))
+    distance = np.linalg.norm(left[:, None] - right[None], axis=2)
+    return (distance > 0) & (distance < 1e-6)
+
+
+def test_the_oracle_has_all_cases_of_connected_networks():
+    assert len(COVERED) == 10
+
+
+@pytest.mark.parametrize("case", COVERED)
+@pytest.mark.parametrize("batch", ["11", "12"])
+def test_kernels_equal_the_oracle_to_1e_12(case, batch):
+    entry = CASES[case]
+    network = build(entry["architecture"], entry["parameterization"], entry["hidden_width_in_standard"])
+    X, Y = NUMBERS["flat1"], NUMBERS["flat2"] if batch == "12" else None
+    result = kernel(network, X, Y)
+    loose = near(X, X if Y is None else Y)
+    for name in ("nngp", "ntk"):
+        wanted, got = NUMBERS[f"{case}.{name}{batch}"], getattr(result, name)
+        deviation = np.abs(got - wanted) / np.abs(wanted).max()
+        assert deviation[~loose].max() < 1e-12
+        # The oracle recovers a small angle from a covariance: sqrt(eps) for each of up to ten layers.
+        assert deviation[loose].max(initial=0.0) < 1e-8
+
+
+DISTANCES = (0.0, 1e-12, 1e-7, 1e-3, 0.5)
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, 0.3])
+@pytest.mark.parametrize(("depth", "bias"), [(1, 0.0), (4, 0.1), (20, 0.0), (20, 0.1)])
+def test_equal_opposite_and_near_inputs_agree_with_sixty_digits(slope, depth, bias):
+    x, step = np.random.default_rng(3).normal(size=(2, 6))
+    Y = np.stack([sign * (x + distance * step) for distance in DISTANCES for sign in (1.0, -1.0)])
+    layers = [(1.7, bias)] * depth + [(1.0, 0.0)]
+    parts = [part for weight, b in layers for part in (Dense(weight, b), Apply(leaky_relu(slope)))][:-1]
+    result, top = kernel(Chain(parts), x[None], Y), kernel(Chain(parts), x[None])
+    wanted = np.array([rectifier_kernels(x, y, layers, slope) for y in Y]).T
+    # In units of the kernels at equal inputs: an opposite pair may have covariance zero.
+    np.testing.assert_allclose(result.nngp[0] / top.nngp[0, 0], wanted[0] / top.nngp[0, 0], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(result.ntk[0] / top.ntk[0, 0], wanted[1] / top.ntk[0, 0], atol=1e-12, rtol=0)
+
+
+def test_zero_inputs_have_the_kernel_of_the_bias_alone():
+    X = np.array([[0.0, 0.0], [1.0, 2.0]])
+    with_bias = kernel(Chain([Dense(2.0, 0.5), Apply("relu"), Dense(2.0, 0.0)]), X)
+    np.testing.assert_allclose(with_bias.nngp[0, 0], 0.5, rtol=1e-15)
+    without = kernel(Chain([Dense(2.0), Apply("relu"), Dense(2.0)]), X)
+    assert np.all(without.nngp[0] == 0) and np.all(without.ntk[0] == 0)
+    assert np.all(np.isfinite(without.ntk))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_zero_inputs_give_no_nan(name):
+    X = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
+    result = kernel(MLP(activation=name, weight_variance=1.0, bias_variance=0.0).network(), X)
+    assert np.all(np.isfinite(result.nngp)) and np.all(np.isfinite(result.ntk))
+    assert np.array_equal(result.nngp[0], result.nngp[1])
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_symmetric_and_cross_kernels_are_the_same_kernel(name):
+    X = np.random.default_rng(0).normal(size=(7, 3))
+    network = MLP(activation=name).network()
+    own, cross = kernel(network, X), kernel(network, X, X.copy())
+    assert np.array_equal(own.ntk, own.ntk.T) and np.array_equal(own.nngp, own.nngp.T)
+    np.testing.assert_allclose(cross.ntk, own.ntk, rtol=1e-9)
+    off = ~np.eye(7, dtype=bool)
+    np.testing.assert_allclose(cross.ntk[off], own.ntk[off], rtol=1e-12)
+
+
+def test_tiles_change_nothing(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(11, 3))
+    whole = kernel(MLP().network(), X)
+    monkeypatch.setattr("widthwise.networks.kernel._TILE", 4)
+    np.testing.assert_allclose(kernel(MLP().network(), X).ntk, whole.ntk, rtol=1e-14)
+
+
+@settings(max_examples=60)
+@given(
+    X=hnp.arrays(float, (6, 3), elements=st.floats(-3, 3, width=16)),
+    name=st.sampled_from(sorted(ACTIVATIONS)),
+    bias=st.sampled_from([0.0, 0.3]),
+)
+def test_kernels_are_positive_semidefinite(X, name, bias):
+    X = np.concatenate([X, X[:1], -X[:1]])
+    result = kernel(MLP(activation=name, weight_variance=1.5, bias_variance=bias).network(), X)
+    for matrix in (result.nngp, result.ntk):
+        values = np.linalg.eigvalsh(matrix)
+        # The tolerance of numerical duals (1e-10) bounds each entry, so n times it bounds the spectrum.
+        floor = 1e-12 if ACTIVATIONS[name].closed else len(X) * max(result.error, 1e-14)
+        assert values[0] >= -floor * max(values[-1], 1e-300)
+
+
+def test_residual_equals_the_sum_of_its_parts():
+    X = np.random.default_rng(5).normal(size=(4, 3))
+    stem, branch = Dense(1.3, 0.2), Chain([Apply("erf"), Dense(0.8, 0.1)])
+    skip, inner = kernel(stem, X), kernel(Chain([stem, branch]), X)
+    both = kernel(Chain([stem, Residual(branch, scale=0.6)]), X)
+    np.testing.assert_allclose(both.nngp, skip.nngp + 0.36 * inner.nngp, rtol=1e-14)
+    np.testing.assert_allclose(both.ntk, skip.ntk + 0.36 * inner.ntk, rtol=1e-14)
+
+
+def test_large_pre_activations_get_more_terms_or_a_clear_refusal():
+    network = MLP(activation="tanh", weight_variance=4.0).network()
+    X = np.array([[1.0, 0.5], [0.3, -1.0]])
+    few = kernel(network, X)
+    assert few.error < 1e-10
+    with pytest.raises(ValueError, match="series terms"):
+        kernel(network, 100 * X)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([[1.0, np.nan]], "row 0, column 1"),
+        ([[np.inf, 1.0]], "row 0, column 0"),
+        ([1.0, 2.0], r"shape \(2,\)"),
+        (np.empty((0, 3)), r"shape \(0, 3\)"),
+        ([["a", "b"]], "real numbers"),
+        ([[1j]], "complex"),
+    ],
+)
+def test_bad_inputs_are_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        kernel(MLP().network(), X)
+
+
+def test_inputs_with_different_features_are_refused():
+    with pytest.raises(ValueError, match="2 features and Y with 3"):
+        kernel(MLP().network(), np.ones((1, 2)), np.ones((1, 3)))
+
+
+def test_extreme_scales_neither_overflow_nor_vanish():
+    network = Chain([Dense(2.0), Apply("relu"), Dense(1.0)])
+    X = np.array([[3.0, 4.0], [1.0, -1.0]])
+    for scale in (1e-120, 1e120):
+        np.testing.assert_allclose(kernel(network, scale * X).ntk / scale**2, kernel(network, X).ntk, rtol=1e-12)
