@@ -126,7 +126,7 @@ def _spread(draws: np.ndarray) -> Estimate:
     return mean_and_sem(draws)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> float:
+def _ratio(above: np.ndarray | float, below: np.ndarray | float) -> float:
     """Largest above/below, where 0/0 counts as 0."""
     safe = np.where(below == 0, 1.0, below)
     ratio = np.where(below == 0, np.where(above == 0, 0.0, math.inf), above / safe)
@@ -136,7 +136,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
 def _judge_bound(relation, predicted: Estimate, draws: np.ndarray, sign: float) -> Judgement:
     spread = _spread(draws)
     every = relation.of == "every"
-    worst = (draws.max(axis=0) if sign > 0 else draws.min(axis=0)) if every else spread.value
+    worst = np.asarray((draws.max(axis=0) if sign > 0 else draws.min(axis=0)) if every else spread.value)
     bar = np.broadcast_to(predicted.error, np.shape(worst)) + (0.0 if every else relation.sigmas * spread.error)
     bound, measured = np.asarray(predicted.value, dtype=float), Estimate(worst, 0.0 if every else spread.error)
     slack = _ratio(worst, bound) if sign > 0 else _ratio(bound, worst)
