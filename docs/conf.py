@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
-from widthwise._version import __version__  # noqa: E402
+from widthwise._version import __version__
 
 project = "widthwise"
 author = "The widthwise developers"

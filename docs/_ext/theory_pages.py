@@ -47,8 +47,8 @@ def page(field: str) -> str:
     title = field.replace("-", " ").capitalize()
     found = claims(field)
     lead = (
-        f"The {len(found)} claims of this field, each with its prediction, its measurement and the wrong variants that\n"
-        f"its check must refuse. Run one with `widthwise check {found[0].id}`, all with `widthwise check --all`.\n"
+        f"The {len(found)} claims of this field, each with its prediction, its measurement and the wrong variants\n"
+        f"that its check must refuse. Run one with `widthwise check {found[0].id}`, all with `widthwise check --all`.\n"
     )
     return f"# {title}\n\n{lead}\n" + "\n".join(map(section, found))
 
