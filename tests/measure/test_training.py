@@ -138,6 +138,8 @@ def test_an_overflow_is_a_divergence_and_no_nan_is_recorded(data):
     run = train(model, X, T, X_test, Method("gd", 1e3, 50), key=KEY)
     assert run.diverged_at == 1
     assert not np.isfinite(run.losses[-1]) or run.losses[-1] > run.limit
+    for part in (run.train, run.test, run.twin_train, run.movement, run.drift):
+        assert np.all(np.isfinite(part))
 
 
 def test_a_diverging_tangent_model_does_not_stop_the_network():

@@ -60,11 +60,6 @@ class Method:
         """Whether every step sees all inputs."""
         return self.name in ("gd", "flow")
 
-    @property
-    def optimiser(self) -> optax.GradientTransformation:
-        """The method as optax knows it."""
-        return optax.adam(self.rate) if self.name == "adam" else optax.sgd(self.rate)
-
 
 class State(eqx.Module):
     """Where both models are after ``step`` steps, or at ``time`` of the flow."""
@@ -82,12 +77,28 @@ class State(eqx.Module):
 
 
 class Pair(eqx.Module):
-    """A network with its data: everything that stays as it is while it is trained."""
+    """A network, its data and how it is trained: everything that stays as it is in training.
+
+    The rate is an array, so that another rate compiles nothing anew.
+    """
 
     model: Callable
     X: Float[Array, "n d"]
     T: Float[Array, "n k"]
     limit: Float[Array, ""]
+    rate: Float[Array, ""]
+    name: str = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether every step sees all inputs."""
+        return self.name in ("gd", "flow")
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """The method as optax knows it."""
+        return optax.adam(self.rate) if self.name == "adam" else optax.sgd(self.rate)
 
     def outputs(self, leaves: Leaves, X: Float[Array, "b d"]) -> Float[Array, "b k"]:
         """The network's outputs on a batch with other parameters."""
@@ -103,12 +114,12 @@ class Pair(eqx.Module):
         """The risk on a batch and its gradient."""
         return jax.value_and_grad(lambda new: risk(self.outputs(new, X), T))(leaves)
 
-    def start(self, method: Method, key: Array) -> State:
+    def start(self, steps: int, key: Array) -> State:
         """Both models at the initial parameters."""
         leaves, _ = parameters(self.model)
         still = tuple(jnp.zeros_like(leaf) for leaf in leaves)
-        memory = (method.optimiser.init(leaves), method.optimiser.init(still))
-        empty = jnp.full((method.steps,), jnp.nan, dtype=float)
+        memory = (self.optimiser.init(leaves), self.optimiser.init(still))
+        empty = jnp.full((steps,), jnp.nan, dtype=float)
         order = jr.permutation(jr.fold_in(key, 0), len(self.X))
         yes = jnp.asarray(True)
         return State(leaves, still, memory, order, jnp.zeros((), int), jnp.zeros(()), empty, empty, yes, yes)
@@ -127,23 +138,23 @@ def tangent_gradient(tangent: tuple[Array, Callable, Callable], displacement: Le
 
 
 @eqx.filter_jit
-def advance(pair: Pair, method: Method, state: State, end: Int[Array, ""], key: Array) -> State:
+def advance(pair: Pair, state: State, end: Int[Array, ""], key: Array) -> State:
     """Make steps until step ``end``, or until the network's loss is above the limit."""
-    whole = pair.tangent(pair.X) if method.full_batch else None
+    whole = pair.tangent(pair.X) if pair.full_batch else None
 
     def step(state: State) -> State:
-        order = _shuffled(state, method, key)
-        if method.full_batch:
+        order = _shuffled(state, pair, key)
+        if pair.full_batch:
             X, T, tangent = pair.X, pair.T, whole
         else:
-            rows = _rows(order, state.step, method)
+            rows = _rows(order, state.step, pair.batch)
             X, T = pair.X[rows], pair.T[rows]
             tangent = pair.tangent(X)
         loss, gradient = pair.network_gradient(state.network, X, T)
         twin_loss, twin_gradient = tangent_gradient(tangent, state.twin, T)
         alive, twin_alive = loss <= pair.limit, state.twin_alive & (twin_loss <= pair.limit)
-        network, memory = _update(method, gradient, state.memory[0], state.network, alive)
-        twin, twin_memory = _update(method, twin_gradient, state.memory[1], state.twin, twin_alive)
+        network, memory = _update(pair, gradient, state.memory[0], state.network, alive)
+        twin, twin_memory = _update(pair, twin_gradient, state.memory[1], state.twin, twin_alive)
         return State(
             network,
             twin,
@@ -160,19 +171,19 @@ def advance(pair: Pair, method: Method, state: State, end: Int[Array, ""], key: 
     return jax.lax.while_loop(lambda state: (state.step < end) & state.alive, step, state)
 
 
-def _update(method: Method, gradient: Leaves, memory: Any, leaves: Leaves, alive: Array) -> tuple[Leaves, Any]:
+def _update(pair: Pair, gradient: Leaves, memory: Any, leaves: Leaves, alive: Array) -> tuple[Leaves, Any]:
     """One step of the optimiser; a model whose loss is above the limit stays where it is."""
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's decay, a float, to a whole power
-        change, after = method.optimiser.update(gradient, memory, leaves)
+        change, after = pair.optimiser.update(gradient, memory, leaves)
     moved = optax.apply_updates(leaves, change)
     return jax.tree.map(lambda new, old: jnp.where(alive, new, old), (moved, after), (leaves, memory))
 
 
-def _shuffled(state: State, method: Method, key: Array) -> Int[Array, " n"]:
+def _shuffled(state: State, pair: Pair, key: Array) -> Int[Array, " n"]:
     """The order of the rows: a new one at the beginning of every epoch."""
-    if method.full_batch:
+    if pair.full_batch:
         return state.order
-    batches = max(1, len(state.order) // method.batch)
+    batches = max(1, len(state.order) // pair.batch)
     epoch, within = state.step // batches, state.step % batches
 
     def fresh():
@@ -181,14 +192,14 @@ def _shuffled(state: State, method: Method, key: Array) -> Int[Array, " n"]:
     return jax.lax.cond(within == 0, fresh, lambda: state.order)
 
 
-def _rows(order: Int[Array, " n"], step: Int[Array, ""], method: Method) -> Int[Array, " b"]:
-    size = min(method.batch, len(order))
+def _rows(order: Int[Array, " n"], step: Int[Array, ""], batch: int) -> Int[Array, " b"]:
+    size = min(batch, len(order))
     first = (step % (len(order) // size)) * size
     return jax.lax.dynamic_slice(order, (first,), (size,))
 
 
 @eqx.filter_jit
-def flow(pair: Pair, method: Method, state: State, end: Float[Array, ""], step: Float[Array, ""], scale: Array):
+def flow(pair: Pair, state: State, end: Float[Array, ""], step: Float[Array, ""], scale: Array):
     """Follow the gradient flow of both models towards time ``end``, for a limited number of steps.
 
     Returns the state at the time reached and the mean step. Tsit5 with relative tolerance 1e-5 of

@@ -29,7 +29,7 @@ _CHUNK = 20  # steps between two looks at the keyboard
 class Run:
     r"""What was recorded of a network and its tangent model ("twin") at m moments.
 
-    ``steps`` (m,): the moments in steps (for the flow: time/rate); the first is 0.
+    ``steps`` (m,): the moments in steps (for the flow: time/rate); the first is 0, all numbers are finite.
     ``train`` (m, n, k), ``test`` (m, q, k): outputs of the network; ``twin_train``, ``twin_test`` those of
     the tangent model at its first moments, as many as there are before it diverges.
     ``movement`` (m, l): $\|w_j - w_{0j}\|/\|w_{0j}\|$ of each array of parameters, named in ``names``.
@@ -123,8 +123,8 @@ def train(
     X, T, X_test = (np.asarray(part, dtype=float) for part in (X, T, X_test))
     probe = X[:24] if probe is None else np.asarray(probe, dtype=float)
     with jax.enable_x64(True):
-        pair = _prepare(model, X, T)
-        first = pair.start(method, key)
+        pair = _prepare(model, X, T, method)
+        first = pair.start(method.steps, key)
         observer = _Observer(pair, jnp.asarray(X_test), jnp.asarray(probe))
         seen = [observer.first(first)]
         for state, due in _states(pair, method, first, records, key, progress or (lambda _: None)):
@@ -134,7 +134,7 @@ def train(
         return _run(pair, method, last, seen, parameters(model)[1](last.network))
 
 
-def _prepare(model: Callable, X: np.ndarray, T: np.ndarray) -> Pair:
+def _prepare(model: Callable, X: np.ndarray, T: np.ndarray, method: Method) -> Pair:
     shape = jax.eval_shape(jax.vmap(model), jnp.asarray(X)).shape
     if X.ndim != 2 or T.shape != shape:
         reject(
@@ -142,7 +142,8 @@ def _prepare(model: Callable, X: np.ndarray, T: np.ndarray) -> Pair:
             "Inputs are (n, d), targets and outputs (n, k)",
             "Give one row of targets to each input",
         )
-    pair = Pair(model, jnp.asarray(X), jnp.asarray(T), jnp.zeros(()))
+    rate = jnp.asarray(method.rate, dtype=float)
+    pair = Pair(model, jnp.asarray(X), jnp.asarray(T), jnp.zeros(()), rate, method.name, method.batch)
     first = float(_risk(pair))
     if not np.isfinite(first):
         reject(
@@ -168,7 +169,7 @@ def _states(pair, method, state, records, key, progress):
     ends = sorted(due | set(range(_CHUNK, method.steps, _CHUNK)))
     for end in ends:
         before = int(state.step)
-        state = advance(pair, method, state, jnp.asarray(end), key)
+        state = advance(pair, state, jnp.asarray(end), key)
         progress(int(state.step) - before)
         yield state, end in due or not bool(state.alive)
         if not bool(state.alive):
@@ -177,25 +178,26 @@ def _states(pair, method, state, records, key, progress):
 
 def _flow_states(pair, method, state, records, progress):
     """The same for the flow, whose clock stands at step * rate."""
-    scale, step = _flow_scale(pair, method)
+    scale = _flow_scale(pair)
+    step = jnp.asarray(0.1 * method.rate)
     for end in moments(method.steps, records)[1:]:
         while float(state.time) < float(end) * method.rate * (1 - 1e-12):
             before = round(float(state.time) / method.rate)
-            state, step = flow(pair, method, state, jnp.asarray(end * method.rate), step, scale)
+            state, step = flow(pair, state, jnp.asarray(end * method.rate), step, scale)
             progress(round(float(state.time) / method.rate) - before)
             done = float(state.time) >= float(end) * method.rate * (1 - 1e-12)
             yield state, done
 
 
 @eqx.filter_jit
-def _flow_scale(pair: Pair, method: Method) -> tuple[Array, Array]:
-    r"""The typical displacement of one parameter, from the way to go $\ge R/\|\nabla R\|$, and a first step."""
+def _flow_scale(pair: Pair) -> Float[Array, ""]:
+    r"""The typical displacement of one parameter, from the way to go $\ge R/\|\nabla R\|$."""
     leaves, _ = parameters(pair.model)
     value, gradient = pair.network_gradient(leaves, pair.X, pair.T)
     square = sum((jnp.sum(part**2) for part in gradient), jnp.zeros(()))
     count = sum(part.size for part in gradient)
     way = jnp.where(square > 0, value / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 1.0)
-    return way / np.sqrt(count), jnp.asarray(0.1 * method.rate)
+    return way / np.sqrt(count)
 
 
 class _Observer(eqx.Module):
@@ -241,7 +243,8 @@ def _norm(leaves: Any) -> Float[Array, ""]:
 
 
 def _run(pair: Pair, method: Method, last: State, seen: list[dict[str, Any]], model: Callable) -> Run:
-    both = [record for record in seen if record["twin_alive"]]
+    seen = [record for record in seen if _finite(record, "train", "test", "movement", "drift")]
+    both = [record for record in seen if record["twin_alive"] and _finite(record, "twin_train", "twin_test")]
     of = {name: np.stack([one[name] for one in seen]) for name in ("train", "test", "movement", "distance", "drift")}
     twin = {name: np.stack([one[name] for one in both]) for name in ("twin_train", "twin_test", "twin_distance", "gap")}
     is_flow = method.name == "flow"
@@ -260,6 +263,11 @@ def _run(pair: Pair, method: Method, last: State, seen: list[dict[str, Any]], mo
         **of,
         **twin,
     )
+
+
+def _finite(record: dict[str, Any], *names: str) -> bool:
+    """Whether nothing overflowed: the last moment of a diverging run may not be worth keeping."""
+    return all(np.all(np.isfinite(record[name])) for name in names)
 
 
 def _names(model: Callable) -> tuple[str, ...]:
