@@ -1,0 +1,55 @@
+"""Every claim holds with power on its default setup, and each of its mutants is caught."""
+
+import pytest
+
+from sources import ROOT
+from widthwise.claims import Status, check, claims, find
+
+CLAIMS = claims()
+MUTANTS = [(claim, mutant) for claim in CLAIMS for mutant in claim.mutants]
+COVERED = {f"OPT-{k}" for k in (1, 2, 3, 5, 7)} | {f"LAZY-{k}" for k in (4, 5, 6, *range(18, 27))}
+COVERED |= {f"LAZY-C{k}" for k in (1, 2, 3, 4, 7)}
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_the_claim_holds(claim):
+    verdict = check(claim)
+    assert verdict.status is Status.HOLDS, str(verdict)
+
+
+@pytest.mark.parametrize(("claim", "mutant"), MUTANTS, ids=[f"{claim.id}-{mutant.name}" for claim, mutant in MUTANTS])
+def test_the_mutant_is_caught(claim, mutant):
+    verdict = check(claim.mutate(mutant))
+    assert verdict.status is Status.VIOLATED, str(verdict)
+
+
+@pytest.mark.parametrize(("claim", "mutant"), MUTANTS, ids=[f"{claim.id}-{mutant.name}" for claim, mutant in MUTANTS])
+def test_the_true_claim_survives_where_a_mutant_changes_the_setup(claim, mutant):
+    """A mutant must be wrong by itself, not because its setup breaks the theorem too."""
+    if "setup" in mutant.changes:
+        verdict = check(claim, mutant.changes["setup"]())
+        assert verdict.status in (Status.HOLDS, Status.NOT_APPLICABLE), str(verdict)
+    else:
+        assert mutant.changes.keys() & {"predict", "measure", "relation", "assumptions"}
+
+
+def test_the_first_theory_is_complete():
+    assert {claim.id for claim in CLAIMS} >= COVERED
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_the_claim_is_complete(claim):
+    assert claim.mutants
+    assert claim.statement.rstrip().endswith(".")
+    assert claim.statement.count("$") % 2 == 0
+    assert claim.sources or claim.derived_here
+    assert find(claim.id) is claim
+    assert find(claim.name.upper()) is claim
+    bibliography = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    for key in claim.sources:
+        assert f"{{{key}," in bibliography
+
+
+def test_ids_and_names_are_unique():
+    words = [word.lower() for claim in CLAIMS for word in (claim.id, claim.name)]
+    assert len(words) == len(set(words))
