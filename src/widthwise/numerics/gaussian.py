@@ -32,7 +32,8 @@ def normal_rule(count: int = 800) -> tuple[np.ndarray, np.ndarray]:
 def hermite_rule(degree: int) -> tuple[np.ndarray, np.ndarray]:
     r"""Nodes (m,) and matrix (degree, m) with $\sum_i M_{ki}\,g(x_i) = E[g(X) h_k(X)]$.
 
-    The nodes resolve the oscillation of $h_k$, whose wavelength is at least $\pi/\sqrt k$.
+    For $g$ of polynomial growth; the nodes resolve the oscillation of $h_k$, of wavelength at least
+    $\pi/\sqrt k$.
 
     >>> x, M = hermite_rule(4)
     >>> np.round(M @ x**3, 12).tolist()
