@@ -129,7 +129,7 @@ def _small_steps(race: Race) -> str | None:
 
 def _convex(race: Race) -> str | None:
     points = jnp.concatenate([race.start[None], _flow_points(race)])
-    least = float(np.linalg.eigvalsh(jax.vmap(jax.hessian(race.risk))(points)).min())
+    least = float(np.linalg.eigvalsh(jax.jit(jax.vmap(jax.hessian(race.risk)))(points)).min())
     rounding = 1e-12 * race.smoothness
     return None if least >= -rounding else f"the risk is not convex because its Hessian has the eigenvalue {least:.3g}"
 
@@ -178,7 +178,7 @@ def _euler_error(race: Race, key):
 
 def _predict_error(race: Race, half=1.0, power=1) -> Estimate:
     points = jnp.concatenate([race.start[None], _flow_points(race)])
-    largest = np.max(np.linalg.norm(jax.vmap(partial(acceleration, race.risk))(points), axis=1))
+    largest = np.max(np.linalg.norm(jax.jit(jax.vmap(partial(acceleration, race.risk)))(points), axis=1))
     step = (race.time / race.steps) ** power
     bounds = [half * euler_error_bound(step, race.time, largest, beta) for beta in (race.smoothness, None)]
     return Estimate(np.array(bounds), FLOW_ERROR * np.linalg.norm(race.start))

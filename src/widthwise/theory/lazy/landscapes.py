@@ -1,4 +1,4 @@
-r"""Risks with known constants on which the claims about gradient flows are tried.
+r"""Risks with known constants and inputs on which the claims are tried.
 
 Legend: $\lambda$ strong convexity, $B$ (k, d) with k < d, so that some directions are purely quadratic.
 """
@@ -6,6 +6,7 @@ Legend: $\lambda$ strong convexity, $B$ (k, d) with k < d, so that some directio
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -34,6 +35,12 @@ def slow_landscape(key: Array, convexity: float, dim: int = 4) -> tuple[Landscap
     B = jr.normal(steep, (dim // 2, dim))
     slow = jnp.linalg.qr(B.T, mode="complete")[0][:, -1]
     return Landscape(convexity, B), 3.0 * slow + 0.1 * jr.normal(noise, (dim,))
+
+
+def unit_inputs(count: int, dim: int, seed: int = 0) -> Float[Array, "n d"]:
+    """Gaussian directions on the unit sphere."""
+    rows = np.random.default_rng(seed).normal(size=(count, dim))
+    return jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def random_rotation(key: Array, dim: int) -> Float[Array, "d d"]:

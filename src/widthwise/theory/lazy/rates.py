@@ -187,7 +187,7 @@ def _least_at_zero(setup: Valley) -> str | None:
 def _pl_everywhere(setup: Valley) -> str | None:
     """The inequality on a grid; its minimum is smooth, so a grid of 4001 misses it by less than 1e-5."""
     grid = jnp.linspace(0.001, setup.reach, 4001)[:, None]
-    least = float(jnp.min(jax.vmap(partial(pl_constant, setup.risk))(jnp.concatenate([grid, -grid]))))
+    least = float(jnp.min(jax.jit(jax.vmap(partial(pl_constant, setup.risk)))(jnp.concatenate([grid, -grid]))))
     if least >= setup.pl * (1 - 1e-5):
         return None
     return f"mu = {setup.pl:.6g} is no PL constant because |R'|^2/R falls to {least:.6g}"

@@ -14,6 +14,7 @@ from widthwise.activations import Activation, activation
 from widthwise.claims import AtMost, Claim, Equal, Mutant, Scaling
 from widthwise.numerics import Estimate
 
+from .landscapes import unit_inputs
 from .lipschitz import curvature_unknown
 from .lipschitz import shallow as certified
 from .shallow import Shallow, draw_shallow, jacobian, slopes, tangent_gram
@@ -31,12 +32,6 @@ class Case(eqx.Module):
     activation: Activation
     width: int = 64
     alpha: float = 1.0
-
-
-def unit_inputs(count: int, dim: int, seed: int = 0) -> Float[Array, "n d"]:
-    """Gaussian directions on the unit sphere."""
-    rows = np.random.default_rng(seed).normal(size=(count, dim))
-    return jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _case(width: int = 64, alpha: float = 1.0) -> Case:
@@ -125,7 +120,7 @@ def _steepest(case: Case, key):
 
 
 def _predict_smoothness(case: Case, factor=1.0) -> Estimate:
-    bounds = [factor * certified(case.X, [1.0], case.activation, 1.0, bound).value for bound in _BOUNDS]
+    bounds = [factor * certified(case.X, np.ones(1), case.activation, 1.0, bound).value for bound in _BOUNDS]
     # A difference of Jacobians over 1e-4 loses four digits of sixteen.
     return Estimate(np.array(bounds), 1e-11 * max(bounds))
 
@@ -214,6 +209,30 @@ def _predict_risk(case: Case, exponent=1.0, half=1.0, targets=1.0) -> Estimate:
     return Estimate(own + (risk - own) * half, 1e-12 * risk)
 
 
+_ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0)
+
+
+@eqx.filter_jit
+def _relative_residuals(case: Case, key, centred):
+    r"""$r_0/(\alpha\sigma_{min}^2)$ of one network for each alpha."""
+    net = draw_shallow(key, case.width, case.X.shape[1], case.activation)
+    outputs = jnp.zeros_like(case.y) if centred else net.outputs(case.X)
+    residuals = jnp.stack([jnp.linalg.norm(alpha * outputs - case.y) / alpha for alpha in _ALPHAS])
+    return residuals / _extremes(net, case.X, [slice(None)])[0, 0] ** 2
+
+
+def _laziness(case: Case, key, centred=False):
+    """The number h at each alpha."""
+    smoothness = certified(case.X, np.ones(1), case.activation, 1.0).value
+    return 2.0 * smoothness * _relative_residuals(case, key, centred)
+
+
+def _predict_laziness(case: Case) -> Estimate:
+    # r_0/alpha = |f| (1 + O(|y|/(alpha |f|))); the fit has the first term, the square of it is left.
+    network = mean_initial_risk(case.X, 0.0 * case.y, case.width, case.activation, _ALPHAS[0])
+    return Estimate(0.0, 0.5 * float(jnp.sum(case.y**2)) / network)
+
+
 CLAIMS = (
     Claim(
         id="LAZY-23",
@@ -244,6 +263,7 @@ CLAIMS = (
         relation=AtMost(),
         assumptions=(_curvature_is_bounded,),
         draws=2,
+        derived_here=True,
         mutants=(
             Mutant("half the curvature", {"predict": partial(_predict_smoothness, factor=0.5)}),
             Mutant("one input for all", {"predict": _predict_one_input}),
@@ -299,6 +319,24 @@ CLAIMS = (
             Mutant("alpha not squared", {"predict": partial(_predict_risk, exponent=0.5)}),
             Mutant("a half lost", {"predict": partial(_predict_risk, half=2.0)}),
             Mutant("targets forgotten", {"predict": partial(_predict_risk, targets=0.0)}),
+        ),
+    ),
+    Claim(
+        id="LAZY-26b",
+        name="alpha-cancels-unless-outputs-start-at-zero",
+        statement=r"For an uncentred network $h=2\beta\|\alpha f(w_0)-y\|/(\alpha\sigma_{min}^2)$ does not fall with "
+        r"$\alpha$ but tends to a constant; only $f(w_0)=0$ gives $h\sim1/\alpha$.",
+        sources=("telgarsky2021deep", "chizat2019lazy"),
+        setup=_case,
+        predict=_predict_laziness,
+        measure=_laziness,
+        relation=Scaling(sizes=_ALPHAS),
+        assumptions=(_curvature_is_bounded, _full_rank),
+        draws=8,
+        derived_here=True,
+        mutants=(
+            Mutant("as if centred", {"predict": lambda case: Estimate(-1.0, 0.01)}),
+            Mutant("outputs subtracted", {"measure": partial(_laziness, centred=True)}),
         ),
     ),
 )

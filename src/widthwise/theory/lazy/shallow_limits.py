@@ -84,5 +84,5 @@ def lazy_width(X, activation: Activation, bound: str = "flattened", theorem: str
     if theorem not in ("ball", "printed"):
         reject(f"theorem={theorem!r}", "The theorems are 'ball' and 'printed'", "Choose one by name")
     least, largest = np.asarray(singular_limits(X, activation).value) ** 2
-    size = certified(X, [1.0], activation, 1.0, bound).value ** 2 * float(np.sum(mean_square(X, activation)))
+    size = certified(X, np.ones(1), activation, 1.0, bound).value ** 2 * float(np.sum(mean_square(X, activation)))
     return 4.0 * size / least**2 if theorem == "ball" else 576.0 * size * largest / least**3
