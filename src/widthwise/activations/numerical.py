@@ -43,7 +43,8 @@ def _coefficients(fn: Callable, degree: int, q: Scalar) -> tuple[Float[Array, " 
     values = fn(jnp.sqrt(q) * jnp.asarray(nodes))
     power = jnp.sum(jnp.asarray(transform[0]) * values**2)
     normalised = ratio(jnp.asarray(transform) @ values, jnp.sqrt(power))
-    return normalised, power, jnp.maximum(1.0 - jnp.sum(normalised**2), 0.0)
+    left_out = jnp.maximum(1.0 - jnp.sum(normalised**2), 0.0)
+    return normalised, power, jnp.where(power == 0.0, 0.0, left_out)
 
 
 def _mehler(a, b, c, d, gap, cogap):

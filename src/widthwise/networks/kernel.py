@@ -59,8 +59,7 @@ def kernel(network: AbstractLayer, X: ArrayLike, Y: ArrayLike | None = None, *, 
             "Check the columns",
         )
     with jax.enable_x64(True):
-        network = _with_degree(network, X, other, tolerance)
-        return _assemble(network, X, other, symmetric=Y is None)
+        return _assemble(network, X, other, Y is None, tolerance)
 
 
 @dataclass(frozen=True)
@@ -118,22 +117,52 @@ def _evaluate(network: AbstractLayer, inputs: InputPairs):
     return _tile(network, inputs.size, *arrays)
 
 
-def _assemble(network: AbstractLayer, X: np.ndarray, Y: np.ndarray, symmetric: bool) -> Kernels:
+def _assemble(network: AbstractLayer, X: np.ndarray, Y: np.ndarray, symmetric: bool, tolerance: float) -> Kernels:
+    """Fill the matrices tile by tile, the largest inputs last in each row of tiles and in the first row that is done.
+
+    Large inputs need more terms, so inputs of about equal size share a tile, and what cannot be
+    reached is refused at once.
+    """
     nngp, ntk = (np.empty((len(X), len(Y))) for _ in range(2))
-    side, worst = _SECTOR_TILE if _uses_sectors(network) else _TILE, 0.0
-    for top in range(0, len(X), side):
+    side, worst = _side(network, max(len(X), len(Y))), 0.0
+    by_row, by_column = _by_size(X), _by_size(Y)
+    for top in reversed(range(0, len(X), side)):
+        enough = network
         for left in range(top if symmetric else 0, len(Y), side):
-            rows, columns = slice(top, top + side), slice(left, left + side)
-            pair = pairs(X[rows], Y[columns])
+            rows, columns = by_row[top : top + side], by_column[left : left + side]
+            pair = pairs(X[_filled(rows, side)], Y[_filled(columns, side)])
             if symmetric and top == left:
                 pair = _equal_diagonal(pair)
-            nngp[rows, columns], ntk[rows, columns], error = _evaluate(network, pair)
-            worst = max(worst, float(error))
-    if symmetric:
-        for matrix in (nngp, ntk):
-            upper = np.triu_indices(len(X), 1)
-            matrix.T[upper] = matrix[upper]
+            enough, tile, error = _accurate(enough, pair, tolerance)
+            for matrix, values in zip((nngp, ntk), tile, strict=True):
+                _place(matrix, rows, columns, np.asarray(values), symmetric)
+            worst = max(worst, error)
     return Kernels(nngp, ntk, worst)
+
+
+def _side(network: AbstractLayer, count: int) -> int:
+    """The side of a tile: tiles of one shape, as full as can be, so that one compilation serves all."""
+    largest = _SECTOR_TILE if _uses_sectors(network) else _TILE
+    return -(-count // -(-count // largest))
+
+
+def _by_size(X: np.ndarray) -> np.ndarray:
+    """The order of the inputs from the smallest to the largest."""
+    return np.argsort(np.sum(X**2, axis=1), kind="stable")
+
+
+def _filled(rows: np.ndarray, side: int) -> np.ndarray:
+    """Fill a tile up with its last row."""
+    return np.concatenate([rows, np.full(side - len(rows), rows[-1])])
+
+
+def _place(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, symmetric: bool) -> None:
+    values = values[: len(rows), : len(columns)]
+    if symmetric and np.array_equal(rows, columns):
+        values = np.triu(values) + np.triu(values, 1).T
+    matrix[np.ix_(rows, columns)] = values
+    if symmetric:
+        matrix[np.ix_(columns, rows)] = values.T
 
 
 def _equal_diagonal(pair: InputPairs) -> InputPairs:
@@ -143,23 +172,20 @@ def _equal_diagonal(pair: InputPairs) -> InputPairs:
     return replace(pair, gap=gap, cogap=cogap)
 
 
-def _with_degree(network: AbstractLayer, X: np.ndarray, Y: np.ndarray, tolerance: float) -> AbstractLayer:
-    """Give numerical duals the number of terms that the largest inputs need, by doubling."""
-    largest = np.stack([Z[np.argmax(np.sum(Z**2, axis=1))] for Z in (X, Y)])
-    smallest = np.stack([Z[np.argmin(np.sum(Z**2, axis=1))] for Z in (X, Y)])
-    probe = pairs(np.concatenate([largest, smallest]), np.concatenate([largest, smallest]))
+def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
+    """Evaluate a tile, giving numerical duals four times the terms until they suffice; the network with them, kernels, error."""
+    nngp, ntk, error = _evaluate(network, pair)
     degrees = {part.degree for part in _activations(network) if part.closed is None and part.smooth}
     degree = max(degrees, default=0)
-    while (error := float(_evaluate(network, probe)[2])) > tolerance:
-        if degree == 0 or 2 * degree > _MAX_DEGREE:
-            reject(
-                f"an error of {error:.1e} with {degree} series terms for {_activations(network)}",
-                f"The tolerance is {tolerance:.1e}, and at most {_MAX_DEGREE} terms are used",
-                "Scale the inputs or the weight variance down, or pass a larger tolerance",
-            )
-        degree *= 2
-        network = _set_degree(network, degree)
-    return network
+    if (left := float(error)) <= tolerance:
+        return network, (nngp, ntk), left
+    if degree in (0, _MAX_DEGREE):
+        reject(
+            f"an error of {left:.1e} with {degree} series terms for {_activations(network)}",
+            f"The tolerance is {tolerance:.1e}, and at most {_MAX_DEGREE} terms are used",
+            "Scale the inputs or the weight variance down, or pass a larger tolerance",
+        )
+    return _accurate(_set_degree(network, min(4 * degree, _MAX_DEGREE)), pair, tolerance)
 
 
 def _activations(network: AbstractLayer) -> list[Activation]:
