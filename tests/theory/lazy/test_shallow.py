@@ -84,11 +84,19 @@ def test_the_limit_for_inputs_of_different_lengths():
     np.testing.assert_allclose(limit_gram(long, activation("identity")).value, long @ long.T, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_an_input_of_zero_has_no_kernel(name):
+    value = limit_gram(jnp.zeros((3, 2)).at[0, 0].set(1.0).at[1, 1].set(-2.0), activation(name)).value
+    np.testing.assert_array_equal(value[2], 0.0)
+    assert np.all(np.isfinite(value))
+
+
 def test_the_mean_square_of_tanh():
     # An independent quadrature; the reference 0.3942944906 is off by 2e-10, the error of its 80 Gauss-Hermite nodes.
     exact = quad(lambda z: np.tanh(z) ** 2 * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi), -12, 12, epsabs=1e-13)[0]
     np.testing.assert_allclose(mean_square(X, TANH), exact, rtol=0, atol=1e-13)
     assert exact == pytest.approx(0.3942944906, abs=3e-10)
+    np.testing.assert_allclose(mean_square(3.0 * X, activation("relu")), 4.5, rtol=1e-14)
 
 
 @pytest.mark.parametrize(("width", "alpha"), [(50, 1.0), (200, 0.5)])

@@ -134,7 +134,7 @@ def _forced() -> Forced:
 
 @eqx.filter_jit
 def _forced_solution(setup: Forced, key):
-    size, frequency, phase = jr.uniform(key, 3) * jnp.array([setup.loss, 5.0, jnp.pi])
+    size, frequency, phase = jr.uniform(key, (3,)) * jnp.array([setup.loss, 5.0, jnp.pi])
 
     def field(t, u):
         return setup.rate(t) * u - size * jnp.sin(frequency * t + phase) ** 2

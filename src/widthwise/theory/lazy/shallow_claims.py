@@ -181,7 +181,7 @@ def _predict_without_gram(case: Case) -> Estimate:
 
 def _full_rank(case: Case) -> str | None:
     limits = singular_limits(case.X, case.activation)
-    if limits.value[0] > np.max(limits.error):
+    if np.min(limits.value) > np.max(limits.error):
         return None
     return "the limiting kernel is singular because inputs are equal, opposite, zero or too many"
 

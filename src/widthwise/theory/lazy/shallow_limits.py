@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.activations import Activation
-from widthwise.numerics import Estimate, normal_rule, reject
+from widthwise.numerics import Estimate, reject
 
 from .lipschitz import shallow as certified
 
@@ -24,7 +24,8 @@ def limit_gram(X, activation: Activation) -> Estimate:
     """
     X = jnp.asarray(X, dtype=float)
     norms = jnp.linalg.norm(X, axis=1)
-    units = X / norms[:, None]
+    # An input of zero has no direction; its row of G is zero whatever is taken.
+    units = X / jnp.where(norms == 0, 1.0, norms)[:, None]
 
     def slope(i, j):
         minus, plus = units[i] - units[j], units[i] + units[j]
@@ -53,9 +54,9 @@ def singular_limits(X, activation: Activation) -> Estimate:
 
 def mean_square(X, activation: Activation) -> Float[np.ndarray, " n"]:
     r"""$E\,\sigma(v^\top x_i)^2$ over $v \sim N(0, I)$, for each input."""
-    nodes, weights = normal_rule()
-    arguments = np.outer(np.linalg.norm(np.asarray(X, dtype=float), axis=1), nodes)
-    return np.asarray(activation(jnp.asarray(arguments))) ** 2 @ weights
+    variances = jnp.sum(jnp.asarray(X, dtype=float) ** 2, axis=1)
+    same, opposite = jnp.zeros_like(variances), jnp.full_like(variances, 2.0)
+    return np.asarray(jax.vmap(lambda *pair: activation.dual(*pair).xx)(variances, variances, same, opposite))
 
 
 def mean_initial_risk(X, y, width: int, activation: Activation, alpha=1.0, scale=1.0) -> float:
