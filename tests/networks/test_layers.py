@@ -85,6 +85,7 @@ def test_the_empirical_kernel_helper_agrees_with_the_jacobian():
         (lambda: MLP(width=0), "width=0"),
         (lambda: MLP(depth=0), "depth=0"),
         (lambda: MLP(width=2.5), "whole number"),
+        (lambda: MLP(depth=10**9), "at most 1,000"),
         (lambda: MLP(weight_variance=-1.0), "weight_variance=-1.0"),
         (lambda: MLP(bias_variance=float("nan")), "bias_variance=nan"),
         (lambda: MLP(activation="thanh"), "did you mean 'tanh'"),

@@ -28,7 +28,7 @@ class Apply(AbstractLayer):
 
     def propagate(self, pair: Pair) -> Pair:
         dual = self.activation.dual(pair.xx, pair.yy, pair.gap, pair.cogap)
-        after = jnp.sqrt(dual.xx * dual.yy)
+        after = jnp.sqrt(dual.xx) * jnp.sqrt(dual.yy)
         # An error of the correlation is passed on by the slope of the correlation map.
         gain = jnp.where(after == 0, 1.0, jnp.abs(dual.slope) * pair.scale / jnp.where(after == 0, 1.0, after))
         error = jnp.maximum(gain, 1.0) * pair.error + dual.error

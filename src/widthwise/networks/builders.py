@@ -35,8 +35,8 @@ class MLP:
     parameterisation: str = "ntk"
 
     def __post_init__(self):
-        check_count("width", self.width)
-        check_count("depth", self.depth)
+        check_count("width", self.width, most=10_000_000)
+        check_count("depth", self.depth, most=1000)
         critical = activation(self.activation).critical or (1.0, 0.0)
         for name, default in zip(("weight_variance", "bias_variance"), critical, strict=True):
             if getattr(self, name) is None:

@@ -102,10 +102,11 @@ def check_variance(name: str, value: float) -> None:
         reject(f"{name}={value!r}", "A variance is a finite number of at least 0", f"Give for example {name}=1.0")
 
 
-def check_count(name: str, value: int) -> None:
-    """Refuse a count that is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        reject(f"{name}={value!r}", f"{name} is a whole number of at least 1", f"Give for example {name}=2")
+def check_count(name: str, value: int, most: int | None = None) -> None:
+    """Refuse a count that is not a whole number of at least 1, or above what a machine can hold."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        upper = "" if most is None else f" and at most {most:,}"
+        reject(f"{name}={value!r}", f"{name} is a whole number of at least 1{upper}", f"Give for example {name}=2")
 
 
 def check_parameterisation(value: str) -> None:

@@ -108,7 +108,7 @@ def _tile(network: AbstractLayer, size: int, xx, yy, gap, cogap):
 
     rows = jax.vmap(one, in_axes=(None, 0, 0, 0))
     after = jax.vmap(rows, in_axes=(0, None, 0, 0))(xx, yy, gap, cogap)
-    nngp = jnp.sqrt(after.xx * after.yy) * 0.5 * (after.cogap - after.gap)
+    nngp = jnp.sqrt(after.xx) * jnp.sqrt(after.yy) * 0.5 * (after.cogap - after.gap)
     return nngp, after.ntk, jnp.max(after.error)
 
 

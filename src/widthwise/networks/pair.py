@@ -33,7 +33,7 @@ class Pair(eqx.Module):
     @property
     def scale(self) -> Scalar:
         r"""The geometric mean $\sqrt{K_{xx}K_{yy}}$ of the two variances."""
-        return jnp.sqrt(self.xx * self.yy)
+        return jnp.sqrt(self.xx) * jnp.sqrt(self.yy)  # a product of two variances may leave the range
 
     @property
     def xy(self) -> Scalar:
@@ -60,11 +60,11 @@ def add(first: Pair, second: Pair) -> Pair:
     correlation zero.
     """
     xx, yy = first.xx + second.xx, first.yy + second.yy
-    scale = jnp.sqrt(xx * yy)
+    scale = jnp.sqrt(xx) * jnp.sqrt(yy)
     empty = scale == 0.0
     below = jnp.where(empty, 1.0, scale)
-    cross = jnp.sqrt(first.xx * second.yy) - jnp.sqrt(second.xx * first.yy)
-    uneven = cross**2 / jnp.where(empty, 1.0, scale + first.scale + second.scale)
+    cross = jnp.sqrt(first.xx) * jnp.sqrt(second.yy) - jnp.sqrt(second.xx) * jnp.sqrt(first.yy)
+    uneven = cross * (cross / jnp.where(empty, 1.0, scale + first.scale + second.scale))
 
     def join(left: Scalar, right: Scalar) -> Scalar:
         joined = (uneven + first.scale * left + second.scale * right) / below
