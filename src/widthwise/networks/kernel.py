@@ -173,7 +173,7 @@ def _equal_diagonal(pair: InputPairs) -> InputPairs:
 
 
 def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
-    """Evaluate a tile, giving numerical duals four times the terms until they suffice; the network with them, kernels, error."""
+    """Evaluate a tile with four times the terms until they suffice: the network with them, kernels, error."""
     nngp, ntk, error = _evaluate(network, pair)
     degrees = {part.degree for part in _activations(network) if part.closed is None and part.smooth}
     degree = max(degrees, default=0)
