@@ -41,6 +41,8 @@ def test_reference_numbers(reference, time, mean, variance):
     np.testing.assert_allclose(law.test_mean(time, cross.ntk)[:, 0], mean, atol=PRINTED)
     covariance = law.test_covariance(time, cross.ntk, cross.nngp, own.nngp)
     np.testing.assert_allclose(np.diag(covariance), variance, atol=PRINTED)
+    alone = law.test_variance(time, cross.ntk, cross.nngp, np.diag(own.nngp))
+    np.testing.assert_allclose(alone, np.diag(covariance), atol=PRINTED)
     if time == math.inf:
         assert covariance[0, 1] == pytest.approx(-0.026652284141, abs=PRINTED)
 

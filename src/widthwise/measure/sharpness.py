@@ -33,7 +33,7 @@ class Risk(eqx.Module):
         return 0.5 * jnp.mean(jnp.sum((jax.vmap(model)(self.X) - self.T) ** 2, axis=1))
 
 
-def hessian_sharpness(model: Callable, X: Float[Array, "n d"], T: Float[Array, "n k"], steps: int = 32) -> Estimate:
+def hessian_sharpness(model: Callable, X: Float[Array, "n d"], T: Float[Array, "n k"], steps: int = 24) -> Estimate:
     r"""The largest eigenvalue of $\nabla^2R(w)$, by Lanczos from a random vector.
 
     Each step costs about two gradients; the error is the residual's bound.
@@ -45,7 +45,7 @@ def hessian_sharpness(model: Callable, X: Float[Array, "n d"], T: Float[Array, "
     return top_eigenvalue(_hessian_lanczos(model, Risk(X, T), steps))
 
 
-def ntk_sharpness(model: Callable, X: Float[Array, "n d"], steps: int = 32) -> Estimate:
+def ntk_sharpness(model: Callable, X: Float[Array, "n d"], steps: int = 24) -> Estimate:
     r"""The largest eigenvalue of $\Theta/n$, which the Hessian of R has where the residual vanishes.
 
     >>> model = jax.tree_util.Partial(lambda w, x: w * x, jnp.ones(2))
@@ -56,7 +56,7 @@ def ntk_sharpness(model: Callable, X: Float[Array, "n d"], steps: int = 32) -> E
     return top_eigenvalue(_ntk_lanczos(model, X, start, steps))
 
 
-def ntk_quadrature(model: Callable, X: Float[Array, "n d"], start: Float[Array, "n k"], steps: int = 64) -> Quadrature:
+def ntk_quadrature(model: Callable, X: Float[Array, "n d"], start: Float[Array, "n k"], steps: int = 48) -> Quadrature:
     r"""The quadrature of $r^\top g(\Theta/n)\,r$ for a residual r (n, k), with two-sided bounds; no kernel is formed.
 
     With $g(\lambda) = \frac1{2n}e^{-2\lambda t}$ or $\frac1{2n}(1-\eta\lambda)^{2s}$ it is the risk of the tangent

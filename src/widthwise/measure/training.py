@@ -23,6 +23,7 @@ from .kernels import empirical_ntk
 
 DIVERGED = 1e6  # times the risk at the start (or of predicting zero, if that is larger)
 _CHUNK = 20  # steps between two looks at the keyboard
+_BUFFER = 512  # short runs hold as many losses, so that they share their compiled code
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def train(
     probe = X[:24] if probe is None else np.asarray(probe, dtype=float)
     with jax.enable_x64(True):
         pair = _prepare(model, X, T, method)
-        first = pair.start(method.steps, key)
+        first = pair.start(max(method.steps, _BUFFER), key)
         observer = _Observer(pair, jnp.asarray(X_test), jnp.asarray(probe))
         seen = [observer.first(first)]
         for state, due in _states(pair, method, first, records, key, progress or (lambda _: None)):

@@ -62,6 +62,18 @@ class Ensemble:
         mixed = A @ (nngp_cross @ self.ntk.vectors).T
         return nngp_test + A @ self._start @ A.T - mixed - mixed.T
 
+    def test_variance(
+        self,
+        moment: Moment,
+        ntk_cross: Float[np.ndarray, "m n"],
+        nngp_cross: Float[np.ndarray, "m n"],
+        nngp_diagonal: Float[np.ndarray, " m"],
+    ) -> Float[np.ndarray, " m"]:
+        """The diagonal of ``test_covariance``, without the rest of it."""
+        A = self._coordinates(moment, ntk_cross)
+        mixed = np.sum(A * (nngp_cross @ self.ntk.vectors), axis=1)
+        return nngp_diagonal + np.sum(A @ self._start * A, axis=1) - 2.0 * mixed
+
     def risk(self, moment: Moment) -> float:
         r"""The mean training loss over initialisations, $\tfrac12(\|E_ty\|^2 + k\,\mathrm{tr}\,E_tKE_t)$ (over n).
 
