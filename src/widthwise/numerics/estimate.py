@@ -1,8 +1,10 @@
 """A number and how wrong it may be."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 
 
 class Estimate(eqx.Module):
@@ -17,8 +19,8 @@ class Estimate(eqx.Module):
     0.0
     """
 
-    value: ArrayLike
-    error: ArrayLike = 0.0
+    value: Any
+    error: Any = 0.0
 
     @classmethod
     def exact(cls, value: ArrayLike) -> "Estimate":

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from .errors import reject
