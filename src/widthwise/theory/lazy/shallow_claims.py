@@ -82,7 +82,7 @@ def _predict_from_values(instance: Instance) -> Estimate:
 @eqx.filter_jit
 def _smoothness(case: Case, key):
     """Largest quotients ||J_w - J_v|| / ||w - v||, Frobenius once and spectral twice, over pairs sought by ascent."""
-    nets = jr.split(key, 16)
+    nets = jr.split(key, 8)
     return jnp.max(jax.vmap(partial(_quotients, case))(nets), axis=0)
 
 
@@ -297,7 +297,7 @@ CLAIMS = (
         measure=_scaled_singular_values,
         relation=Equal(),
         assumptions=(_full_rank, _wide_enough),
-        draws=32,
+        draws=24,
         mutants=(
             Mutant("root lost", {"predict": _predict_squares}),
             Mutant("inner product of the inputs lost", {"predict": _predict_without_gram}),
@@ -314,7 +314,7 @@ CLAIMS = (
         predict=_predict_risk,
         measure=_initial_risks,
         relation=Equal(),
-        draws=32,
+        draws=16,
         mutants=(
             Mutant("alpha not squared", {"predict": partial(_predict_risk, exponent=0.5)}),
             Mutant("a half lost", {"predict": partial(_predict_risk, half=2.0)}),

@@ -6,10 +6,11 @@ constant of the Jacobian without a factor on the output.
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from widthwise.activations import Activation
 from widthwise.numerics import Estimate, reject
@@ -27,16 +28,20 @@ def limit_gram(X, activation: Activation) -> Estimate:
     # An input of zero has no direction; its row of G is zero whatever is taken.
     units = X / jnp.where(norms == 0, 1.0, norms)[:, None]
 
-    def slope(i, j):
-        minus, plus = units[i] - units[j], units[i] + units[j]
-        gap, cogap = 0.5 * jnp.vdot(minus, minus), 0.5 * jnp.vdot(plus, plus)
-        dual = activation.dual(norms[i] ** 2, norms[j] ** 2, gap, cogap)
-        return dual.slope, dual.error
-
-    index = jnp.arange(X.shape[0])
-    value, error = jax.jit(jax.vmap(lambda i: jax.vmap(lambda j: slope(i, j))(index)))(index)
+    value, error = _mean_slopes(units, norms**2, activation)
     G = np.asarray(X @ X.T)
     return Estimate(G * np.asarray(value), np.abs(G) * np.asarray(error) * float(jnp.max(value)))
+
+
+@eqx.filter_jit
+def _mean_slopes(units: Float[Array, "n d"], variances: Float[Array, " n"], activation: Activation):
+    def pair(u, v, xx, yy):
+        gap, cogap = 0.5 * jnp.vdot(u - v, u - v), 0.5 * jnp.vdot(u + v, u + v)
+        dual = activation.dual(xx, yy, gap, cogap)
+        return dual.slope, dual.error
+
+    row = jax.vmap(pair, in_axes=(None, 0, None, 0))
+    return jax.vmap(row, in_axes=(0, None, 0, None))(units, units, variances, variances)
 
 
 def singular_limits(X, activation: Activation) -> Estimate:
@@ -56,7 +61,12 @@ def mean_square(X, activation: Activation) -> Float[np.ndarray, " n"]:
     r"""$E\,\sigma(v^\top x_i)^2$ over $v \sim N(0, I)$, for each input."""
     variances = jnp.sum(jnp.asarray(X, dtype=float) ** 2, axis=1)
     same, opposite = jnp.zeros_like(variances), jnp.full_like(variances, 2.0)
-    return np.asarray(jax.vmap(lambda *pair: activation.dual(*pair).xx)(variances, variances, same, opposite))
+    return np.asarray(_new_variances(activation, variances, variances, same, opposite))
+
+
+@eqx.filter_jit
+def _new_variances(activation: Activation, *pairs: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.vmap(lambda *pair: activation.dual(*pair).xx)(*pairs)
 
 
 def mean_initial_risk(X, y, width: int, activation: Activation, alpha=1.0, scale=1.0) -> float:
