@@ -64,3 +64,9 @@ def test_unknown_claims_name_the_nearest():
         find("sharp-bal-certificate")
     with pytest.raises(ValueError, match="did you mean 'lazy-training'"):
         claims("lazy-trainin")
+
+
+def test_few_draws_are_inconclusive_and_never_violated():
+    for seeds in (1, 2, 3):
+        assert check(MEAN_SQUARE, seeds=seeds).status is not Status.VIOLATED
+    assert check(MEAN_SQUARE, seeds=1).status is Status.INCONCLUSIVE

@@ -13,7 +13,7 @@ from widthwise.numerics import Estimate, reject
 
 from .claim import Claim
 from .registry import find
-from .relations import Status
+from .relations import Status, least_draws
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def check(
         reasons = tuple(reason for holds in claim.assumptions if (reason := holds(setup)) is not None)
         if reasons:
             return Verdict(claim.id, claim.name, Status.NOT_APPLICABLE, reasons)
+        if (least := least_draws(claim.relation)) > seeds and claim.draws > 1:
+            reason = f"{seeds} draws give no error bar; use at least {least} seeds"
+            return Verdict(claim.id, claim.name, Status.INCONCLUSIVE, (reason,), draws=seeds)
         predicted = _numpy(claim.predict(setup))
         draws = _draw(claim, setup, seeds, jr.key(0) if key is None else key, progress)
     _same_shape(claim, predicted, draws)

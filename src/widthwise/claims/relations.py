@@ -10,6 +10,7 @@ import math
 
 import equinox as eqx
 import numpy as np
+from scipy import stats
 
 from widthwise.numerics import Estimate, exponent_estimate, mean_and_sem
 
@@ -47,6 +48,8 @@ class AbstractRelation(eqx.Module):
 class Equal(AbstractRelation):
     r"""Measured = predicted: $|\bar m - p| \le \epsilon_p + 5\,\mathrm{sem}$ in every component.
 
+    With few draws the 5 is replaced by Student's quantile of the same probability.
+
     It demands *power* too: the bar $\epsilon_p + \mathrm{sem}$ must be below ``resolution``
     times the largest predicted value (or ``scale`` when given), or else the answer is
     *inconclusive*. Identical draws count as a deterministic measurement without spread.
@@ -59,7 +62,8 @@ class Equal(AbstractRelation):
     def judge(self, predicted, draws):
         measured = _spread(draws)
         error = np.broadcast_to(predicted.error, np.shape(measured.value))
-        bar = error + self.sigmas * measured.error
+        width = quantile(self.sigmas, len(draws)) if np.any(measured.error) else self.sigmas
+        bar = error + width * measured.error
         deviation = np.abs(measured.value - np.asarray(predicted.value))
         scale = self.scale or float(np.max(np.abs(predicted.value), initial=0.0))
         slack = _ratio(deviation, bar)
@@ -67,7 +71,7 @@ class Equal(AbstractRelation):
             return Judgement(Status.VIOLATED, measured, math.inf, "a measured value is not finite")
         if np.any(deviation > bar):
             return Judgement(Status.VIOLATED, measured, slack)
-        if np.any(error + measured.error > self.resolution * scale):
+        if np.any(error + width / self.sigmas * measured.error > self.resolution * scale):
             return Judgement(Status.INCONCLUSIVE, measured, slack, "the error bar is too wide to tell; use more draws")
         return Judgement(Status.HOLDS, measured, slack)
 
@@ -119,6 +123,22 @@ class Scaling(AbstractRelation):
         return Judgement(Status.HOLDS, fitted, slack)
 
 
+def quantile(sigmas: float, draws: int) -> float:
+    """Student's quantile that so many draws need for the probability of so many normal sigmas.
+
+    >>> round(quantile(5.0, 10**6), 3), round(quantile(5.0, 10), 1)
+    (5.0, 12.4)
+    """
+    return float(stats.t.isf(stats.norm.sf(sigmas), draws - 1)) if draws > 1 else math.inf
+
+
+def least_draws(relation: AbstractRelation) -> int:
+    """The draws below which a random measurement has no error bar under this relation."""
+    if isinstance(relation, Scaling):
+        return 8
+    return 1 if getattr(relation, "of", "mean") == "every" else 2
+
+
 def _spread(draws: np.ndarray) -> Estimate:
     """Mean and standard error; identical draws have none, a single draw is taken as deterministic."""
     if len(draws) == 1 or np.all(draws == draws[:1]):
@@ -137,7 +157,9 @@ def _judge_bound(relation, predicted: Estimate, draws: np.ndarray, sign: float) 
     spread = _spread(draws)
     every = relation.of == "every"
     worst = np.asarray((draws.max(axis=0) if sign > 0 else draws.min(axis=0)) if every else spread.value)
-    bar = np.broadcast_to(predicted.error, np.shape(worst)) + (0.0 if every else relation.sigmas * spread.error)
+    bar = np.broadcast_to(predicted.error, np.shape(worst)) + (
+        0.0 if every or not np.any(spread.error) else quantile(relation.sigmas, len(draws)) * spread.error
+    )
     bound, measured = np.asarray(predicted.value, dtype=float), Estimate(worst, 0.0 if every else spread.error)
     slack = _ratio(worst, bound) if sign > 0 else _ratio(bound, worst)
     excess = sign * (worst - bound)
