@@ -24,11 +24,11 @@ from .signal import Signals, layers, pieces, signals
 
 
 def empirical_ntk(model: Callable, X: Float[Array, "n d"]) -> Float[Array, "n n"]:
-    r"""The empirical NTK of any model, averaged over its outputs, $\frac1k\sum_j\partial_\theta f_j(x)\cdot\partial_\theta f_j(y)$.
+    r"""The empirical NTK of any model, the mean of $\partial_\theta f_j(x)\cdot\partial_\theta f_j(y)$ over outputs j.
 
     Where every layer with parameters is affine, $\partial f/\partial W^{(l)}$ has rank one and the kernel is
-    $\sum_l(s_w^2\,a^{(l)}(x)\cdot a^{(l)}(y) + s_b^2)\,\frac1k\langle\delta^{(l)}(x), \delta^{(l)}(y)\rangle$, which needs
-    no Jacobian; of any other model the Jacobian is formed, n k p numbers.
+    $\sum_l(s_w^2\,a^{(l)}(x)\cdot a^{(l)}(y) + s_b^2)\,\frac1k\langle\delta^{(l)}(x), \delta^{(l)}(y)\rangle$,
+    which needs no Jacobian; of any other model the Jacobian is formed, n k p numbers.
 
     >>> from widthwise.networks import MLP
     >>> f = sample(MLP(width=4).network(outputs=2), jr.key(0), in_size=3)
@@ -66,14 +66,18 @@ def empirical_nngp(network: Chain, model: Callable, X: Float[Array, "n d"]) -> F
     """
     last = network.layers[-1]
     if not isinstance(last, Dense):
-        reject(f"a network that ends in {last!r}", "The covariance of the outputs is that of a last Dense layer", "Append Dense(size=1)")
+        reject(
+            f"a network that ends in {last!r}",
+            "The covariance of the outputs is that of a last Dense layer",
+            "Append Dense(size=1)",
+        )
     before = jax.vmap(lambda x: signals(model, x).inputs[-1])(X)
     return last.bias_variance + last.weight_variance * before @ before.T / before.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
 class Deviation:
-    r"""Relative deviations of M independent draws from a limit, through their inner products $\langle D_a, D_b\rangle_F$ (M, M)."""
+    r"""Relative deviations of M independent draws from a limit, as inner products $\langle D_a, D_b\rangle_F$ (M, M)."""
 
     gram: Float[np.ndarray, "draws draws"]
 
@@ -94,7 +98,7 @@ class Deviation:
 
     @property
     def squared_bias(self) -> Estimate:
-        r"""The squared bias $\|E D\|_F^2$, without bias of its own: $\frac1{M(M-1)}\sum_{a\ne b}\langle D_a, D_b\rangle$.
+        r"""The squared bias $\|E D\|_F^2$, estimated unbiased by $\frac1{M(M-1)}\sum_{a\ne b}\langle D_a, D_b\rangle$.
 
         It may come out negative where it is below its error, a jackknife over draws.
         """
@@ -128,7 +132,7 @@ class WidthStudy:
         return exponent_estimate(self.widths, np.sqrt(np.stack(squares, axis=1)))
 
     def bias(self, kernel: str) -> tuple[Estimate, float]:
-        r"""Fit the law $\|E D\|_F = c/n$ to the squared biases: $c^2$, and $\chi^2$ per degree of freedom of the fit."""
+        r"""Fit the law $\|E D\|_F = c/n$ to the squared biases: $c^2$, and $\chi^2$ per degree of freedom."""
         found = [part.squared_bias for part in self.of(kernel)]
         value, error = (np.array([getattr(one, name) for one in found]) for name in ("value", "error"))
         law = 1.0 / np.square(np.asarray(self.widths, dtype=float))
@@ -227,7 +231,7 @@ def _block(size: int, every: int, block: int) -> slice:
 
 
 def alignment(K: Float[np.ndarray, "n n"], T: Float[np.ndarray, "n k"]) -> float:
-    r"""Centred kernel alignment with targets, $\frac{\langle HKH, HTT^\top H\rangle_F}{\|HKH\|_F\|HTT^\top H\|_F}$, $H = I - \frac1n11^\top$.
+    r"""Centred kernel alignment with targets, the cosine between $HKH$ and $HTT^\top H$, $H = I - \frac1n11^\top$.
 
     It is 1 for the kernel that the targets themselves make, and 0 where they are orthogonal to the
     centred kernel (Cortes, Mohri & Rostamizadeh 2012); nan when either is constant.

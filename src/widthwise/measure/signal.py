@@ -88,7 +88,7 @@ def signals(model: Callable, x: Float[Array, " d"]) -> Signals:
 
 
 def strength(model: Callable, X: Float[Array, "n d"]) -> tuple[Float[Array, " layers"], Float[Array, " layers"]]:
-    r"""Mean squares $\frac1{n_l}\|z^{(l)}\|^2$ and gradients $\frac1k\|\partial f/\partial z^{(l)}\|_F^2$, averaged over inputs.
+    r"""Mean squares $\frac1{n_l}\|z^{(l)}\|^2$ and $\frac1k\|\partial f/\partial z^{(l)}\|_F^2$, averaged over inputs.
 
     >>> from widthwise.networks import MLP
     >>> f = sample(MLP(width=4, depth=2).network(), jr.key(0), in_size=3)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
@@ -32,6 +31,9 @@ Optimizer = Literal["gd", "flow", "sgd", "adam"]
 Shared = TypeVar("Shared")
 
 STEPS, QUICK_STEPS = 400, 100
+_TOLERANCE = (
+    1e-8  # relative error of a kernel entry: far below what widths and draws can tell, and much faster than 1e-10
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Settings:
     quick: fewer draws, widths and steps, for a first look.
     test_fraction: share of the rows that are held out.
     rows: at most so many training rows are used, and as many test rows; the rest is left out.
+    time_limit: work that is estimated to take longer, in seconds, is refused before it begins.
 
     Raises `ValueError` for values that are out of range.
 
@@ -62,6 +65,7 @@ class Settings:
     quick: bool = False
     test_fraction: float = 0.2
     rows: int = 2000
+    time_limit: float = 3600.0
 
     def __post_init__(self):
         if self.optimizer not in get_args(Optimizer):
@@ -74,9 +78,11 @@ class Settings:
             object.__setattr__(self, "steps", QUICK_STEPS if self.quick else STEPS)
         for name, least in (("steps", 1), ("batch", 1), ("seed", 0), ("rows", 4)):
             _demand_whole(name, getattr(self, name), least)
-        rate = self.learning_rate
-        if rate is not None and not (_is_real(rate) and math.isfinite(rate) and rate > 0):
-            reject(f"learning_rate={rate!r}", "A learning rate is a positive number", "Leave it out for a stable one")
+        if self.seed >= 2**32:
+            reject(f"seed={self.seed}", "A seed is below 2^32", "Give for example seed=1")
+        _demand_positive("time_limit", self.time_limit, "Give for example time_limit=7200")
+        if self.learning_rate is not None:
+            _demand_positive("learning_rate", self.learning_rate, "Leave it out for a stable one")
         if not (_is_real(self.test_fraction) and 0 < self.test_fraction < 1):
             reject(
                 f"test_fraction={self.test_fraction!r}",
@@ -89,18 +95,14 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _demand_positive(name: str, value: Any, todo: str) -> None:
+    if not (_is_real(value) and math.isfinite(value) and value > 0):
+        reject(f"{name}={value!r}", "It is a positive number", todo)
+
+
 def _demand_whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         reject(f"{name}={value!r}", f"It is a whole number of at least {least}", f"Give for example {name}={least + 1}")
-
-
-def risk(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Float[Array, ""]:
-    r"""The risk $R = \frac1{2n}\sum_i\|f(x_i) - t_i\|^2$ of outputs (n, k) against targets (n, k).
-
-    >>> float(risk(jnp.ones((4, 2)), jnp.zeros((4, 2))))
-    1.0
-    """
-    return 0.5 * jnp.mean(jnp.sum((outputs - targets) ** 2, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +192,12 @@ class Context:
     @functools.cached_property
     def kernel_train(self) -> Kernels:
         """NNGP and NTK of the infinitely wide network on the training inputs, each (n, n), one output."""
-        return kernel(self.spec.network(), self.X_train)
+        return kernel(self.spec.network(), self.X_train, tolerance=_TOLERANCE)
 
     @functools.cached_property
     def kernel_cross(self) -> Kernels:
         """NNGP and NTK between the test inputs (rows) and the training inputs (columns), each (m, n)."""
-        return kernel(self.spec.network(), self.X_test, self.X_train)
+        return kernel(self.spec.network(), self.X_test, self.X_train, tolerance=_TOLERANCE)
 
     @functools.cached_property
     def ntk_spectrum(self) -> Spectrum:

@@ -116,7 +116,7 @@ def as_data(sections: Sequence[Section], metadata: Metadata) -> dict:
             "facts": dict(metadata.facts),
             "warnings": list(metadata.warnings),
         },
-        "made": {"time": metadata.time, "seconds": _finite(metadata.seconds)},
+        "made": {"time": metadata.time, "seconds": _finite(metadata.seconds), "timings": dict(metadata.timings)},
         "partial": metadata.partial,
         "pending": list(metadata.pending),
         "sections": {section.key: _section(section) for section in sections},

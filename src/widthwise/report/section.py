@@ -295,8 +295,9 @@ class Section:
 class Metadata:
     """What the whole report is about; `pending` names the sections that are still missing.
 
-    A report with pending sections is marked as partial.  `time` (when it was made) and `seconds`
-    (how long it took) are the only entries that differ between two runs with equal inputs.
+    A report with pending sections is marked as partial.  `time` (when it was made), `seconds` (how
+    long it took) and `timings` (the same by section) are the only entries that differ between two
+    runs with equal inputs.
     facts: further (name, value) lines, such as ("samples", "1,797").
     """
 
@@ -310,6 +311,7 @@ class Metadata:
     pending: tuple[str, ...] = ()
     time: str = ""
     seconds: float | int | None = None
+    timings: tuple[tuple[str, float], ...] = ()
 
     @property
     def partial(self) -> bool:

@@ -82,7 +82,9 @@ def propagation(network: Chain, q: ArrayLike) -> Propagation:
     """
     inputs = np.asarray(q, dtype=np.float64)
     if inputs.ndim != 1 or not np.all(np.isfinite(inputs) & (inputs >= 0)):
-        reject(f"mean squares {inputs!r}", "A mean square is a finite number of at least 0", "Pass np.mean(X**2, axis=1)")
+        reject(
+            f"mean squares {inputs!r}", "A mean square is a finite number of at least 0", "Pass np.mean(X**2, axis=1)"
+        )
     with jax.enable_x64(True):
         variance, gradient = _propagate(network, jnp.asarray(inputs))
     return Propagation(np.asarray(variance), np.asarray(gradient))
@@ -184,7 +186,7 @@ def _refine(block: AbstractLayer, before: float, behind: float) -> float:
         path = np.linspace(before, behind, _GRID.size)
         up = _along(block, path)[0] > path
         crossed = np.flatnonzero(up != up[0])
-        if not len(crossed) or path[crossed[0] - 1] == before and path[crossed[0]] == behind:
+        if not len(crossed) or (path[crossed[0] - 1] == before and path[crossed[0]] == behind):
             break
         before, behind = path[crossed[0] - 1], path[crossed[0]]
     return float(0.5 * (before + behind))

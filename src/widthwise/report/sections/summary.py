@@ -1,0 +1,157 @@
+"""Section 1: the whole report in one paragraph, from the numbers of the other sections."""
+
+from dataclasses import replace
+
+from ..context import Context
+from ..section import Number, Section, Text
+
+METHODS = {"gd": "gradient descent", "flow": "gradient flow", "sgd": "stochastic gradient descent", "adam": "Adam"}
+_UNNOTICED = 1e-4  # relative
+_LEADS = ("accuracy", "lazy", "training")  # sections whose lead is a sentence of the summary
+
+
+def section(context: Context) -> Section:
+    """Say in sentences with numbers what this network does on these data, as far as it is known."""
+    sentences = [_subject(context)]
+    sentences += [_own(context.finished[key]) for key in _LEADS if key in context.finished]
+    sentences += [part(context) for part in (_start, _kernel, _rate)]
+    return Section(
+        key="summary",
+        title="In one paragraph",
+        lead=_joined(sentences),
+        paragraphs=_advice(context),
+    )
+
+
+def _joined(sentences: list[tuple]) -> Text:
+    """One text of several sentences, leaving out the empty ones."""
+    pieces: list = []
+    for sentence in filter(None, sentences):
+        pieces += [" ", *sentence] if pieces else list(sentence)
+    return tuple(pieces)
+
+
+def _own(section: Section) -> tuple:
+    """The lead of a section, its numbers under keys of their own."""
+    lead = (section.lead,) if isinstance(section.lead, str) else section.lead
+    return tuple(_renamed(section, piece) if isinstance(piece, Number) else piece for piece in lead)
+
+
+def _renamed(section: Section, number: Number) -> Number:
+    """The number as the summary shows it: an error that no reader would notice is left to its section."""
+    error = number.error
+    if error is not None and number.value is not None and error < _UNNOTICED * abs(number.value):
+        error = None
+    return replace(number, key=f"{section.key}-{number.key}", error=error)
+
+
+def _get(context: Context, section: str, key: str) -> Number | None:
+    """A number of a finished section by its key, or none."""
+    if section not in context.finished:
+        return None
+    found = context.finished[section]
+    return next((_renamed(found, number) for number in found.all_numbers() if number.key == key), None)
+
+
+def _subject(context: Context) -> tuple:
+    settings, data = context.settings, context.data
+    what = f"{len(data.classes)} classes" if context.classification else "a quantity to predict"
+    done = "is trained" if "training" in context.finished else "is to be trained"
+    state = "" if context.finished else " Nothing is computed yet."
+    return (
+        f"On {context.dataset.name} ({len(context.X_train):,} training rows, {context.inputs} features, {what}), "
+        f"{context.spec} {done} by {METHODS[settings.optimizer]} in {settings.steps:,} steps.{state}",
+    )
+
+
+def _start(context: Context) -> tuple:
+    if "initialisation" not in context.finished:
+        return ()
+    last, chi = (_get(context, "initialisation", key) for key in ("variance-last", "chi-perp-fixed-point"))
+    phase = _phase(chi)
+    return (
+        f"Its initialisation is {phase}" if phase else "Its initialisation loses the signal",
+        ": the outputs start with variance ",
+        last,
+        ".",
+    )
+
+
+def _phase(chi: Number | None) -> str:
+    if chi is None or chi.value is None:
+        return ""
+    return "critical" if abs(chi.value - 1.0) < 1e-6 else "ordered" if chi.value < 1 else "chaotic"
+
+
+def _kernel(context: Context) -> tuple:
+    apart = _get(context, "kernel", "relative-deviation-of-the-ntk")
+    condition = _get(context, "kernel", "condition-number-of-the-ntk")
+    if apart is None:
+        return ()
+    tail = (
+        (", and that kernel is singular on these data.",)
+        if condition is None
+        else (", whose condition number is ", condition, ".")
+    )
+    return ("Its tangent kernel at the start is within ", apart, " of that of infinite width", *tail)
+
+
+def _rate(context: Context) -> tuple:
+    limit = _get(context, "learning-rate", "largest-stable-rate-infinite-width-kernel")
+    used = _get(context, "learning-rate", "learning-rate-used")
+    if limit is None or used is None or context.settings.optimizer in ("adam", "flow"):
+        return ()
+    return ("The largest stable learning rate is ", limit, " by the kernel; ", used, " was used.")
+
+
+def _advice(context: Context) -> tuple[Text, ...]:
+    """What to change, where the sections give a reason."""
+    advice = [part(context) for part in (_slower, _faster, _deeper, _simpler)]
+    return tuple(filter(None, advice)) or (
+        ()
+        if len(context.finished) < 2
+        else ("Nothing here calls for a change of the learning rate or of the initialisation.",)
+    )
+
+
+def _diverged(context: Context) -> bool:
+    step = _get(context, "learning-rate", "step-at-which-the-network-diverged")
+    return step is not None and step.value is not None
+
+
+def _slower(context: Context) -> Text:
+    limit = _get(context, "learning-rate", "largest-stable-rate-infinite-width-kernel")
+    if not _diverged(context) or limit is None:
+        return ()
+    return ("Training diverged: lower the learning rate below ", limit, ".")
+
+
+def _faster(context: Context) -> Text:
+    share = _get(context, "learning-rate", "rate-used-over-the-stable-limit")
+    if share is None or share.value > 0.1 or _diverged(context):
+        return ()
+    return ("The learning rate is only ", share, " of the stable one: a larger rate would train in fewer steps.")
+
+
+def _deeper(context: Context) -> Text:
+    scale = _get(context, "initialisation", "depth-scale")
+    if scale is None or not context.spec.depth > 6 * scale.value:
+        return ()
+    return (
+        f"The {context.spec.depth} hidden layers are many for a depth scale of ",
+        scale,
+        " layers: initialise nearer to criticality.",
+    )
+
+
+def _simpler(context: Context) -> Text:
+    gain = _get(context, "accuracy", "network-better-than-ntk-regression-by")
+    if gain is None or gain.interval is None or gain.interval[1] >= 0:
+        return ()
+    return (
+        "NTK regression does better on the held-out rows, by ",
+        replace(
+            gain, name="NTK regression better by", value=-gain.value, interval=(-gain.interval[1], -gain.interval[0])
+        ),
+        ": train longer, or use the kernel.",
+    )
