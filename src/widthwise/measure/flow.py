@@ -131,7 +131,9 @@ def _integrate(f, w0, y, times, alpha, rate, tolerance, max_steps, meter):
     def size(state):
         return jnp.maximum(jnp.linalg.norm(state[0]), jnp.abs(state[1]))
 
-    controller = diffrax.PIDController(rtol=0.0, atol=tolerance, norm=size, dtmin=1e-13 * times[-1], force_dtmin=False)
+    adaptive = diffrax.PIDController(rtol=0.0, atol=tolerance, norm=size, dtmin=1e-18 * times[-1], force_dtmin=False)
+    # Steps end at the times to save: between steps the interpolation is less exact than the steps are.
+    controller = diffrax.ClipStepSizeController(adaptive, step_ts=times)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
         diffrax.Dopri8(),
@@ -144,6 +146,7 @@ def _integrate(f, w0, y, times, alpha, rate, tolerance, max_steps, meter):
         max_steps=max_steps,
         throw=False,
         progress_meter=meter,
+        adjoint=diffrax.ForwardMode(),
     )
     return solution.ys[0], solution.ts[1][-1], solution.result, solution.stats["num_accepted_steps"]
 
@@ -212,16 +215,18 @@ def _explained(flow: Flow, f, w0, alpha, times, last: float, result, max_steps: 
     told = f"The flow was followed to time {last:.4g} of {times[-1]:g} (in units of 1/rate)"
     if bool(result == diffrax.RESULTS.successful):
         where = flow.times[-1] if len(flow.times) else 0.0
-        return _failed(flow, FlowCode.NOT_FINITE, f"f is not finite soon after time {where:.4g}. Check f there, or stop earlier.")
+        return _failed(
+            flow, FlowCode.NOT_FINITE, f"f is not finite soon after time {where:.4g}. Check f there, or stop earlier."
+        )
     if not bool(result == diffrax.RESULTS.max_steps_reached):
         cause = "there f or its derivative jumps or is not finite, and no step is small enough"
         return _failed(flow, FlowCode.STEP_TOO_SMALL, f"{told}: {cause}. Check f beyond that time, or stop earlier.")
     fastest = alpha**2 * _largest_eigenvalue(f, jnp.asarray(w0)) / flow.rate
     needed = math.ceil(fastest * times[-1] / _STABLE)
     if needed > max_steps / 4:
-        cause = f"its fastest direction decays {fastest:.1e} times per unit, so a stable explicit method needs about {needed} steps"
+        cause = f"its fastest direction decays {fastest:.1e} times per unit, and stability needs about {needed} steps"
         remedy = f"Stop earlier, or allow max_steps={2 * needed}"
-        return _failed(flow, FlowCode.STIFF, f"{told}: it is stiff, {cause}, and max_steps is {max_steps}. {remedy}.")
+        return _failed(flow, FlowCode.STIFF, f"{told}: it is stiff, {cause} where max_steps is {max_steps}. {remedy}.")
     remedy = "Raise max_steps or rtol, or stop earlier; kinks of the activation cost many steps"
     return _failed(flow, FlowCode.TOO_MANY_STEPS, f"{told} in {max_steps} steps. {remedy}.")
 
@@ -259,7 +264,11 @@ def _check_numbers(w0, y, alpha, times, rate, rtol) -> None:
         if not (math.isfinite(value) and value > 0):
             reject(f"{name}={value}", f"{name} is a positive number", f"Leave {name} out for its default")
     if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(np.diff(times, prepend=0.0) <= 0):
-        reject(f"times {times}", "Times are increasing, finite and above 0", "Give for example times=np.linspace(0, 14, 57)[1:]")
+        reject(
+            f"times {times}",
+            "Times are increasing, finite and above 0",
+            "Give for example times=np.linspace(0, 14, 57)[1:]",
+        )
 
 
 def _check_map(f: Callable, w0: np.ndarray, y: np.ndarray) -> None:
