@@ -7,6 +7,7 @@ from .data import Dataset, load
 from .networks import MLP, Apply, Chain, Dense, Kernels, Residual, kernel, sample
 from .numerics import Estimate
 from .operators import entk, gauss_newton, hessian, jacobian, ntk_operator, parameters
+from .report import report
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,5 +41,6 @@ __all__ = [
     "load",
     "ntk_operator",
     "parameters",
+    "report",
     "sample",
 ]

@@ -1,6 +1,8 @@
 """The report: sections that state results, and the page that shows them."""
 
+from .progress import Progress, Silent, Terminal
 from .results import Results, prepare, write
+from .run import report
 from .section import Figure, Formula, Grid, Mark, Metadata, Number, Section, Series, Table
 
 __all__ = [
@@ -10,10 +12,14 @@ __all__ = [
     "Mark",
     "Metadata",
     "Number",
+    "Progress",
     "Results",
     "Section",
     "Series",
+    "Silent",
     "Table",
+    "Terminal",
     "prepare",
+    "report",
     "write",
 ]
