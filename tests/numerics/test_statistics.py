@@ -12,7 +12,6 @@ from widthwise.numerics import (
     exponent_estimate,
     hermite_rule,
     mean_and_sem,
-    normal_rule,
     sector_rule,
 )
 
@@ -55,7 +54,7 @@ def test_bootstrap_is_deterministic_for_a_seed():
 
 
 def test_exponents_need_four_positive_sizes():
-    with pytest.raises(ValueError, match="[Aa]t least 4 sizes"):
+    with pytest.raises(ValueError, match=r"[Aa]t least 4 sizes"):
         exponent([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="positive"):
         exponent([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 0.0, 4.0])
