@@ -44,10 +44,18 @@ class MLP:
             check_variance(name, getattr(self, name))
         check_parameterisation(self.parameterisation)
 
+    @property
+    def variances(self) -> tuple[float, float]:
+        """The weight and the bias variance of the hidden layers."""
+        weight, bias = self.weight_variance, self.bias_variance
+        assert weight is not None
+        assert bias is not None  # both are filled in at construction
+        return weight, bias
+
     def network(self, outputs: int = 1) -> Chain:
         """The network as a chain of layers with so many outputs."""
         check_count("outputs", outputs)
-        hidden = Dense(self.weight_variance, self.bias_variance, self.width, self.parameterisation)
+        hidden = Dense(*self.variances, self.width, self.parameterisation)
         block = (hidden, Apply(activation(self.activation)))
         return Chain(block * self.depth + (Dense(1.0, 0.0, outputs, self.parameterisation),))
 

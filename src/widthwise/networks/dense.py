@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax.random as jr
@@ -49,7 +48,7 @@ class Dense(AbstractLayer):
     weight_variance: float = 1.0
     bias_variance: float = 0.0
     size: int | None = eqx.field(static=True, default=None)
-    parameterisation: Literal["ntk", "standard"] = eqx.field(static=True, default="ntk")
+    parameterisation: str = eqx.field(static=True, default="ntk")
     use_bias: bool | None = eqx.field(static=True, default=None)
 
     def __post_init__(self):
@@ -93,7 +92,7 @@ class Dense(AbstractLayer):
                 "There the tangent kernel grows with the width, so it needs every size",
                 "Give each Dense a size, or use parameterisation='ntk'",
             )
-        return pair.size * pair.xy + float(self.use_bias)
+        return pair.size * pair.xy + (1.0 if self.use_bias else 0.0)
 
 
 def check_variance(name: str, value: float) -> None:

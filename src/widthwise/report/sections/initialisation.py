@@ -50,7 +50,7 @@ def compute(context: Context) -> Initialisation:
 def _hidden(context: Context) -> Chain:
     """One more hidden layer, from pre-activation to pre-activation."""
     spec = context.spec
-    return Chain((Apply(activation(spec.activation)), Dense(spec.weight_variance, spec.bias_variance)))
+    return Chain((Apply(activation(spec.activation)), Dense(*spec.variances)))
 
 
 def section(context: Context) -> Section:
@@ -160,7 +160,7 @@ def _depth(context: Context, end: FixedPoint, depth: int) -> Text:
 
 def _remedy(context: Context) -> str:
     critical, spec = activation(context.spec.activation).critical, context.spec
-    if critical is None or critical == (spec.weight_variance, spec.bias_variance):
+    if critical is None or critical == (*spec.variances):
         return "Use fewer hidden layers, or an activation with a critical initialisation"
     return f"Its critical initialisation is weight_variance={critical[0]:.6g}, bias_variance={critical[1]:.6g}"
 
