@@ -2,7 +2,7 @@
 
 from .dynamics import Method
 from .flow import Flow, FlowCode, gradient_flow
-from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, width_study
+from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, narrowed, width_study
 from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridiagonalise
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
@@ -29,6 +29,7 @@ __all__ = [
     "gradient_flow",
     "hessian_sharpness",
     "moments",
+    "narrowed",
     "ntk_quadrature",
     "ntk_sharpness",
     "quadrature",

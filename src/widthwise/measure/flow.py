@@ -111,9 +111,9 @@ def gradient_flow(
         if speed == 0.0:
             return _at_rest(f, w0, y, alpha, times, rate)
         meter = diffrax.NoProgressMeter() if progress is None else _Meter(progress)
-        numbers = (jnp.asarray(one, dtype=float) for one in (alpha, rate, rtol * scale))
-        ended = _integrate(f, jnp.asarray(w0), jnp.asarray(y), jnp.asarray(times), *numbers, max_steps, meter)
-        states, last, result, steps = ended
+        start, targets, moments = (jnp.asarray(part) for part in (w0, y, times))
+        numbers = jnp.array([alpha, rate, rtol * scale], dtype=float)
+        states, last, result, steps = _integrate(f, start, targets, moments, numbers, max_steps, meter)
         flow = _flow(f, w0, y, alpha, times, rate, rtol * scale, states, steps)
         flow = _explained(flow, f, w0, alpha, times, float(last), result, max_steps)
     if throw and flow.code is not FlowCode.SUCCESSFUL:
@@ -122,7 +122,9 @@ def gradient_flow(
 
 
 @eqx.filter_jit
-def _integrate(f, w0, y, times, alpha, rate, tolerance, max_steps, meter):
+def _integrate(f, w0, y, times, numbers, max_steps, meter):
+    alpha, rate, tolerance = numbers
+
     def field(_, state, __):
         outputs, pull = jax.vjp(f, w0 + state[0] / alpha)
         velocity = -(alpha**2 / rate) * pull(alpha * outputs - y)[0]
@@ -148,7 +150,9 @@ def _integrate(f, w0, y, times, alpha, rate, tolerance, max_steps, meter):
         progress_meter=meter,
         adjoint=diffrax.ForwardMode(),
     )
-    return solution.ys[0], solution.ts[1][-1], solution.result, solution.stats["num_accepted_steps"]
+    assert solution.ys is not None and solution.ts is not None  # both were asked for
+    (states, _), (_, last) = solution.ys, solution.ts
+    return states, last[-1], solution.result, solution.stats["num_accepted_steps"]
 
 
 class _Meter(diffrax.AbstractProgressMeter):
@@ -198,8 +202,8 @@ def _flow(f, w0, y, alpha, times, rate, tolerance, states, steps) -> Flow:
     residuals = np.asarray(_residuals(f, *map(jnp.asarray, (w0, y, float(alpha), scaled / alpha))))
     reached = np.isfinite(lengths) & np.all(np.isfinite(residuals), axis=1)
     error = int(steps) * tolerance / alpha
-    parts = (part[reached] for part in (scaled / alpha, residuals, lengths / alpha))
-    return Flow(times[reached], float(rate), *parts, error, int(steps))
+    displacements, lengths = scaled[reached] / alpha, lengths[reached] / alpha
+    return Flow(times[reached], float(rate), displacements, residuals[reached], lengths, error, int(steps))
 
 
 def _at_rest(f, w0, y, alpha, times, rate) -> Flow:

@@ -77,7 +77,7 @@ def empirical_nngp(network: Chain, model: Callable, X: Float[Array, "n d"]) -> F
 
 @dataclass(frozen=True, eq=False)
 class Deviation:
-    r"""Relative deviations of M independent draws from a limit, as inner products $\langle D_a, D_b\rangle_F$ (M, M)."""
+    r"""Relative deviations of M independent draws from a limit: inner products $\langle D_a, D_b\rangle_F$ (M, M)."""
 
     gram: Float[np.ndarray, "draws draws"]
 

@@ -36,7 +36,8 @@ class Run:
     ``movement`` (m, l): $\|w_j - w_{0j}\|/\|w_{0j}\|$ of each array of parameters, named in ``names``.
     ``distance`` (m,): $\|w - w_0\|$; ``twin_distance``: $\|u - w_0\|$; ``gap``: $\|w - u\|$.
     ``drift`` (m,): $\|\Theta_w - \Theta_{w_0}\|_F/\|\Theta_{w_0}\|_F$ on the probe.
-    ``losses``: the risk before each step, on the rows of that step (none for the flow).
+    ``risks`` (m,): the network's risk on all training rows; ``losses``: the risk before each step, on the rows of
+    that step (none for the flow).
     ``diverged_at``, ``twin_diverged_at``: the step before which the risk was not finite or above ``limit``.
     """
 
@@ -52,6 +53,7 @@ class Run:
     twin_distance: Float[np.ndarray, " t"]
     gap: Float[np.ndarray, " t"]
     drift: Float[np.ndarray, " m"]
+    risks: Float[np.ndarray, " m"]
     losses: Float[np.ndarray, " s"]
     limit: float
     diverged_at: int | None
@@ -62,16 +64,14 @@ class Run:
     def outcome(self) -> str:
         """ "diverged", "unstable" (ends above the start), "catapult" (rose above the start, ends below) or "stable".
 
-        For mini-batches a rise counts when the risk doubles, for full batches when it rises by 1 %.
+        A rise counts when the risk of a step rises by 1 %, or doubles where steps see mini-batches.
         """
         if self.diverged_at is not None:
             return "diverged"
-        if len(self.losses) == 0:
-            return "stable"
-        if self.losses[-1] > self.losses[0]:
+        if self.risks[-1] > self.risks[0]:
             return "unstable"
         rise = 1.01 if self.method.full_batch else 2.0
-        return "catapult" if np.max(self.losses) > rise * self.losses[0] else "stable"
+        return "catapult" if np.max(self.losses, initial=0.0) > rise * self.risks[0] else "stable"
 
     @property
     def times(self) -> Float[np.ndarray, " m"]:
@@ -231,6 +231,7 @@ def _observe(observer: _Observer, state: State, gram: Array | None) -> dict[str,
         seen[name] = pair.outputs(state.network, X)
         seen[f"twin_{name}"] = outputs + derivative(state.twin)
     return seen | {
+        "risk": risk(seen["train"], pair.T),
         "distance": _norm(moved),
         "twin_distance": _norm(state.twin),
         "gap": _norm(jax.tree.map(jnp.subtract, moved, state.twin)),
@@ -244,9 +245,12 @@ def _norm(leaves: Any) -> Float[Array, ""]:
 
 
 def _run(pair: Pair, method: Method, last: State, seen: list[dict[str, Any]], model: Callable) -> Run:
-    seen = [record for record in seen if _finite(record, "train", "test", "movement", "drift")]
+    seen = [record for record in seen if _finite(record, "train", "test", "movement", "drift", "risk")]
     both = [record for record in seen if record["twin_alive"] and _finite(record, "twin_train", "twin_test")]
-    of = {name: np.stack([one[name] for one in seen]) for name in ("train", "test", "movement", "distance", "drift")}
+    of = {
+        name: np.stack([one[name] for one in seen])
+        for name in ("train", "test", "movement", "distance", "drift", "risk")
+    }
     twin = {name: np.stack([one[name] for one in both]) for name in ("twin_train", "twin_test", "twin_distance", "gap")}
     is_flow = method.name == "flow"
     steps = [float(record["time"]) / method.rate if is_flow else float(record["step"]) for record in seen]
@@ -256,6 +260,7 @@ def _run(pair: Pair, method: Method, last: State, seen: list[dict[str, Any]], mo
         method=method,
         steps=np.array(steps),
         names=_names(pair.model),
+        risks=of.pop("risk"),
         losses=losses,
         limit=float(pair.limit),
         diverged_at=None if bool(last.alive) else int(last.step),

@@ -17,7 +17,7 @@ from widthwise.theory.lazy import Steps
 
 from .context import Context
 
-_PROBE = 32  # inputs on which the kernel is followed
+PROBE = 32  # inputs on which the kernel is followed
 
 
 def trained(context: Context) -> Run:
@@ -30,7 +30,7 @@ def trained(context: Context) -> Run:
 
 def descend(context: Context, method: Method, advance, records: int = 40) -> Run:
     """Train from the network's start by any method; the kernel is followed on the same probe."""
-    probe = context.X_train[context.some_rows("probe", _PROBE)]
+    probe = context.X_train[context.some_rows("probe", PROBE)]
     data, key = (context.X_train, context.T_train, context.X_test), context.key("batches")
     return train(context.model, *data, method, key=key, probe=probe, records=records, progress=advance)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 Advance = Callable[..., None]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What a section may tell: that a piece of work begins, and each step of it.
 

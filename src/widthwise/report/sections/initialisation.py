@@ -160,7 +160,7 @@ def _depth(context: Context, end: FixedPoint, depth: int) -> Text:
 
 def _remedy(context: Context) -> str:
     critical, spec = activation(context.spec.activation).critical, context.spec
-    if critical is None or critical == (*spec.variances):
+    if critical is None or critical == spec.variances:
         return "Use fewer hidden layers, or an activation with a critical initialisation"
     return f"Its critical initialisation is weight_variance={critical[0]:.6g}, bias_variance={critical[1]:.6g}"
 

@@ -12,7 +12,6 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike
 
-
 # One number for one time, an array for an array of times.
 Numbers = np.ndarray | np.floating
 

@@ -9,7 +9,7 @@ import numpy as np
 from widthwise.claims import AtMost, Claim, Mutant
 
 from .bounds import BallBounds, TheoremBounds
-from .certificates import certify, certify_theorem
+from .certificates import ball_bounds, certify, certify_theorem
 from .examples import aligned_quadratic, extremal, network, random_quadratic
 from .problem import LazyProblem
 from .setups import Setup, certified_by, followed, held_against_flow, honest, problems
@@ -46,7 +46,8 @@ def _spectral_problems() -> Setup:
 
 def _halved(problem: LazyProblem):
     certificate = certify(problem)
-    return certificate, replace(certificate.bounds, beta=certificate.bounds.beta / 2)
+    bounds = ball_bounds(certificate)
+    return certificate, replace(bounds, beta=bounds.beta / 2)
 
 
 def _without_two(problem: LazyProblem):
@@ -97,6 +98,15 @@ def _reversed_gap(certificate) -> dict[str, np.ndarray]:
     return {"gap": np.full(count, bounds.b**2 * (bounds.a + bounds.p) / 2)}
 
 
+def _altered(theorem, change) -> dict:
+    """The sides of a wrong variant that replaces some of a theorem's bounds."""
+    return held_against_flow(honest(theorem), change)._asdict()
+
+
+_THEOREM = held_against_flow(honest(certify_theorem))
+_BALL = held_against_flow(honest(certify))
+_SPECTRAL = held_against_flow(honest(certify_spectrum))
+
 THEOREM = Claim(
     id="LAZY-22",
     name="lazy-training-theorem",
@@ -108,7 +118,8 @@ THEOREM = Claim(
     ),
     sources=("chizat2019lazy", "telgarsky2021deep"),
     setup=_theorem_problems,
-    **held_against_flow(honest(certify_theorem)),
+    predict=_THEOREM.predict,
+    measure=_THEOREM.measure,
     relation=AtMost(),
     assumptions=(certified_by(certify_theorem), followed),
     mutants=(
@@ -117,11 +128,11 @@ THEOREM = Claim(
             {
                 "setup": lambda: extremal(1e-3, 1e-6, 5.0),
                 "assumptions": (_squared,),
-                **held_against_flow(_misapplied),
+                **held_against_flow(_misapplied)._asdict(),
             },
         ),
-        Mutant("the rate of the linearised model", held_against_flow(honest(certify_theorem), _linear_rate)),
-        Mutant("the distance of the linearised model", held_against_flow(honest(certify_theorem), _linear_distance)),
+        Mutant("the rate of the linearised model", _altered(certify_theorem, _linear_rate)),
+        Mutant("the distance of the linearised model", _altered(certify_theorem, _linear_distance)),
     ),
 )
 
@@ -138,16 +149,17 @@ BALL = Claim(
     ),
     sources=("bartlett2021deep", "oymak2019overparameterized"),
     setup=_ball_problems,
-    **held_against_flow(honest(certify)),
+    predict=_BALL.predict,
+    measure=_BALL.measure,
     relation=AtMost(),
     assumptions=(certified_by(certify), followed),
     mutants=(
-        Mutant("half the Lipschitz constant", held_against_flow(_halved)),
+        Mutant("half the Lipschitz constant", held_against_flow(_halved)._asdict()),
         Mutant(
             "h without the factor 2",
-            {"setup": lambda: extremal(y=0.6), "assumptions": (), **held_against_flow(_without_two)},
+            {"setup": lambda: extremal(y=0.6), "assumptions": (), **held_against_flow(_without_two)._asdict()},
         ),
-        Mutant("half the final gap", held_against_flow(honest(certify), _short_gap)),
+        Mutant("half the final gap", _altered(certify, _short_gap)),
     ),
     derived_here=True,
 )
@@ -162,15 +174,14 @@ SPECTRAL = Claim(
     ),
     sources=("chizat2019lazy",),
     setup=_spectral_problems,
-    **held_against_flow(honest(certify_spectrum)),
+    predict=_SPECTRAL.predict,
+    measure=_SPECTRAL.measure,
     relation=AtMost(),
     assumptions=(certified_by(certify_spectrum), followed),
     mutants=(
-        Mutant(
-            "the distance of the linearised model alone", held_against_flow(honest(certify_spectrum), _linear_distance)
-        ),
-        Mutant("the rate of the linearised model", held_against_flow(honest(certify_spectrum), _linear_rate)),
-        Mutant("the gap of third order", held_against_flow(honest(certify_spectrum), _reversed_gap)),
+        Mutant("the distance of the linearised model alone", _altered(certify_spectrum, _linear_distance)),
+        Mutant("the rate of the linearised model", _altered(certify_spectrum, _linear_rate)),
+        Mutant("the gap of third order", _altered(certify_spectrum, _reversed_gap)),
     ),
     derived_here=True,
 )

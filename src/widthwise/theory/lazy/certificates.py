@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from widthwise.numerics import reject
+
 from .bounds import AbstractBounds, BallBounds, TheoremBounds
 from .lipschitz import MARGIN, Profile, Smoothness
 from .problem import LazyProblem, kept
@@ -39,6 +41,12 @@ class Certificate:
     def certified(self) -> bool:
         return self.bounds is not None
 
+    def demand(self) -> AbstractBounds:
+        """The bounds; raises ``ValueError`` with the reason where there are none."""
+        if self.bounds is None:
+            reject(str(self), "Bounds come with a certificate", "See what the reason asks for, or use estimates")
+        return self.bounds
+
     def __str__(self) -> str:
         if self.bounds is None:
             return f"{self.claim_id}: no certificate, because {self.reason}"
@@ -55,9 +63,9 @@ class Certificate:
 
         ``gradient_norms`` (q,) are $\|\nabla g(w_0)\|$. Needs a certificate and a problem with a test function.
         """
-        bounds = bounds or self.bounds
+        bounds = self.demand() if bounds is None else bounds
         rho, D = (np.asarray(part)[..., None] for part in (bounds.distance(t), bounds.gap(t)))
-        beta = self.problem.test.smoothness(float(bounds.distance(math.inf)))
+        beta = self.problem.probe.smoothness(float(bounds.distance(math.inf)))
         return self.problem.alpha * (0.5 * beta * rho**2 + gradient_norms * D)
 
 
@@ -91,10 +99,10 @@ def certify(problem: LazyProblem) -> Certificate:
     Then the flow converges to an interpolator, within $\rho_* = \frac\sigma\beta(1-\sqrt{1-h})$ of the start.
     The Lipschitz constant is taken on that very ball. Derived here; the constant 2 is optimal.
 
-    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0], smoothness=Smoothness(0.3, certified=True))
-    >>> print(certify(problem))
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> print(certify(extremal(beta=0.3, y=1.0)))
     LAZY-C1: certified, h = 0.6; the parameters move by at most 1.225
-    >>> print(certify(problem.at(0.5)))
+    >>> print(certify(extremal(beta=0.3, y=1.0, alpha=0.5)))
     LAZY-C1: no certificate, because alpha = 0.5 is below the threshold 0.6 (h = 1.2)
     """
     return _by_ball("LAZY-C1", problem, 1.0, lambda h: 2 / (1 + math.sqrt(max(1 - h, 0.0))), _ball)
@@ -107,8 +115,8 @@ def certify_theorem(problem: LazyProblem, constant: float = 1152.0) -> Certifica
     That is $h \le 1/(12\kappa)$; the same proof gives 288 for 1152 (``constant``), $h \le 1/(6\kappa)$.
     Source: chizat2019lazy, telgarsky2021deep.
 
-    >>> line = LazyProblem(lambda w: 2 * w - 0.15 * w**2, [0.0], [1.0], smoothness=Smoothness(0.3, certified=True))
-    >>> round(certify_theorem(line).threshold, 6)
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> round(certify_theorem(extremal(2.0, 0.3, 1.0, others=1.0)).threshold, 6)
     1.8
     """
     kappa = problem.tangency.kappa
@@ -118,6 +126,14 @@ def certify_theorem(problem: LazyProblem, constant: float = 1152.0) -> Certifica
 def _ball(problem: LazyProblem, beta: float) -> BallBounds:
     seen = problem.tangency
     return BallBounds(seen.sigma, beta, seen.residual, problem.alpha, seen.sigma_max, seen.distance)
+
+
+def ball_bounds(certificate: Certificate) -> BallBounds:
+    """The bounds of a certificate by ``certify``; raises ``ValueError`` where there are none."""
+    bounds = certificate.demand()
+    if not isinstance(bounds, BallBounds):
+        reject(f"bounds of {certificate.claim_id}", "Wanted are those of LAZY-C1", "Use certify(problem)")
+    return bounds
 
 
 def _theorem(problem: LazyProblem, _: float) -> TheoremBounds:

@@ -41,13 +41,12 @@ def compare(certificate: Certificate) -> tuple[Comparison, ...]:
 
     Lower bounds appear as upper bounds on the reciprocal. Needs a certificate that certifies.
 
-    >>> from .certificates import certify
-    >>> from .lipschitz import Smoothness
-    >>> line = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0], smoothness=Smoothness(0.3, certified=True))
-    >>> compare(certify(line))[0]
+    >>> from widthwise.theory.lazy.certificates import certify
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> compare(certify(extremal()))[0]
     Comparison(residual: measured/bound 1)
     """
-    bounds = bound_rows(certificate, certificate.bounds)
+    bounds = bound_rows(certificate, certificate.demand())
     measured = measured_rows(certificate.problem)
     return tuple(Comparison(name, bound, *measured[name]) for name, bound in bounds.items())
 
@@ -78,14 +77,16 @@ def bound_rows(certificate: Certificate, bounds: AbstractBounds) -> dict[str, np
 
 def _function_gap(problem: LazyProblem, bounds: AbstractBounds, t: np.ndarray, beta: float) -> np.ndarray:
     r"""$\alpha\big[\frac\beta2\rho^2+\sigma_{max}D\big]$, as for a test output."""
-    return problem.alpha * (0.5 * beta * bounds.distance(t) ** 2 + problem.tangency.sigma_max * bounds.gap(t))
+    return np.asarray(
+        problem.alpha * (0.5 * beta * bounds.distance(t) ** 2 + problem.tangency.sigma_max * bounds.gap(t))
+    )
 
 
 @kept
 def probe_gradients(problem: LazyProblem) -> Float[np.ndarray, " q"]:
     r"""$\|\nabla g(w_0)\|$ of the test outputs."""
     with jax.enable_x64(True):
-        return np.asarray(gradient_norms(problem.test.g, jnp.asarray(problem.w0)))
+        return np.asarray(gradient_norms(problem.probe.g, jnp.asarray(problem.w0)))
 
 
 @kept

@@ -115,7 +115,8 @@ def estimate_smoothness(problem: LazyProblem) -> Smoothness:
 
     This is what stays for networks with kinks. It is no bound, and a certificate from it is none.
 
-    >>> round(estimate_smoothness(LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0])).value, 9)
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> round(estimate_smoothness(extremal(beta=0.3)).value, 9)
     0.3
     """
     seen = follow(problem)

@@ -52,8 +52,8 @@ def certify_drift(problem: LazyProblem, drift: Callable[[float], float] | None =
     for the whole ball. ``drift`` must be a certified bound and must not fall. Integrals are taken as upper
     sums over 4,000 cells. Derived here.
 
-    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0], smoothness=Smoothness(0.3, certified=True))
-    >>> bounds = certify_drift(problem).bounds
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> bounds = certify_drift(extremal(beta=0.3, y=1.0)).demand()
     >>> round(float(bounds.path(np.inf)), 3), round(float(bounds.gap(np.inf)), 3)
     (1.226, 0.528)
     """

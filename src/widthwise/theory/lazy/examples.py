@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,9 +61,8 @@ def aligned_quadratic(seed: int, kappa: float) -> LazyProblem:
     """A random quadratic map of condition number ``kappa`` whose targets lie mostly along the fast directions."""
     rng = np.random.default_rng(seed)
     base = random_quadratic(seed, kappa, 1.0)
-    U = np.asarray(base.tangency.U)
-    direction = U @ (rng.uniform(size=_N) * np.array([1.0, 0.3, 0.02]))
-    return quadratic_problem(np.asarray(base.f.J0), np.asarray(base.f.B), direction, name=f"aligned map {seed}")
+    direction = base.tangency.U @ (rng.uniform(size=_N) * np.array([1.0, 0.3, 0.02]))
+    return replace(base, y=direction, name=f"aligned map {seed}")
 
 
 @functools.cache

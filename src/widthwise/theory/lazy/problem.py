@@ -60,6 +60,10 @@ class Probe:
     g: Callable
     smoothness: Callable[[float], Float[np.ndarray, " q"]]
 
+    def changed(self, change: Callable[[Callable], Callable]) -> "Probe":
+        """The same outputs with other constants."""
+        return replace(self, smoothness=change(self.smoothness))
+
 
 @dataclass(frozen=True, eq=False)
 class LazyProblem:
@@ -78,14 +82,15 @@ class LazyProblem:
     ``tangency`` and ``flow`` are computed when first asked for and kept. Raises ``ValueError`` for
     shapes that do not fit, numbers that are not finite, and alpha <= 0.
 
-    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0], smoothness=Smoothness(0.3, certified=True))
+    >>> constant = Smoothness(0.3, certified=True)
+    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, np.zeros(1), np.ones(1), smoothness=constant)
     >>> round(problem.h, 12)
     0.6
     """
 
     f: Callable[[Float[Array, " p"]], Float[Array, " n"]]
-    w0: Float[np.ndarray, " p"]
-    y: Float[np.ndarray, " n"]
+    w0: np.ndarray
+    y: np.ndarray
     alpha: float = 1.0
     smoothness: Profile = NOT_GIVEN
     test: Probe | None = None
@@ -106,7 +111,8 @@ class LazyProblem:
         """The Jacobian at the start, taken apart."""
         with jax.enable_x64(True):
             w0 = jnp.asarray(self.w0)
-            model = tangent(*map(np.asarray, _linearise(self.f, w0)), self.y, self.alpha)
+            J, f0 = _linearise(self.f, w0)
+            model = tangent(np.asarray(J), np.asarray(f0), self.y, self.alpha)
         return Tangency(model)
 
     @functools.cached_property
@@ -114,7 +120,14 @@ class LazyProblem:
         """The flow of the nonlinear problem, observed at ``times``; one that fails says so in its code."""
         tolerance = 1e-10
         return gradient_flow(
-            self.f, self.w0, self.y, self.alpha, times=self.times, rate=self.rate, rtol=tolerance, throw=False
+            self.f,
+            self.w0,
+            self.y,
+            self.alpha,
+            times=np.asarray(self.times),
+            rate=self.rate,
+            rtol=tolerance,
+            throw=False,
         )
 
     @property
@@ -135,6 +148,15 @@ class LazyProblem:
         radius = seen.residual / (self.alpha * seen.sigma) if seen.sigma > 0 else 0.0
         return seen.laziness(self.smoothness(radius).value)
 
+    @property
+    def probe(self) -> Probe:
+        """The test outputs; raises ``ValueError`` where the problem has none."""
+        if self.test is None:
+            reject(
+                "a problem without test outputs", "Bounds on predictions need some", "Give X_test or test=Probe(...)"
+            )
+        return self.test
+
     def at(self, alpha: float) -> "LazyProblem":
         """The same problem with another factor on the output; the Jacobian is not computed again."""
         other = replace(self, alpha=alpha)
@@ -146,7 +168,7 @@ class LazyProblem:
         """The problem that remains from other parameters (p,) on; a ball there lies in a larger one at the start."""
         w, profile = np.asarray(w, dtype=float), self.smoothness
         away = float(np.linalg.norm(w - self.w0))
-        test = self.test and replace(self.test, smoothness=lambda radius: self.test.smoothness(radius + away))
+        test = self.test and self.test.changed(lambda beta: lambda radius: beta(radius + away))
         return replace(self, w0=w, smoothness=lambda radius: profile(radius + away), test=test)
 
     def centred(self) -> "LazyProblem":
@@ -160,7 +182,7 @@ class LazyProblem:
         r"""Two copies, $(f(w) - f(w'))/\sqrt2$ from $w = w' = w_0$: outputs start at zero, the tangent kernel stays."""
         profile, test = self.smoothness, self.test
         if test is not None:
-            test = Probe(Mirrored(test.g), lambda radius: self.test.smoothness(radius) / math.sqrt(2.0))
+            test = replace(test.changed(lambda beta: lambda radius: beta(radius) / math.sqrt(2.0)), g=Mirrored(test.g))
         halves = np.concatenate([self.w0, self.w0])
         return replace(
             self, f=Mirrored(self.f), w0=halves, smoothness=lambda radius: profile(radius).scaled(2.0**-0.5), test=test

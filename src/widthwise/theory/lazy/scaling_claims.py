@@ -112,7 +112,7 @@ def half_radius(problem: LazyProblem) -> float:
     sigma, profile = problem.tangency.sigma, problem.smoothness
     high = sigma / (2 * profile(0.0).value) if profile(0.0).value else 1.0
     fits = [k for k in np.linspace(1.0, 0.0, 65) if k * high * profile(k * high).value <= sigma / 2 * MARGIN]
-    return float(fits[0]) * high
+    return float(fits[0] * high)
 
 
 # Fractions of the radius at which points are taken: two on the worst directions, six on random ones.

@@ -1,6 +1,7 @@
 """What the claims about certificates share: their setups, and how bounds become predictions."""
 
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,8 +65,15 @@ BoundsOf = Callable[[LazyProblem], tuple[Certificate, AbstractBounds]]
 Change = Callable[[Certificate], dict[str, np.ndarray]]
 
 
-def held_against_flow(bounds_of: BoundsOf, change: Change = lambda _: {}) -> dict[str, Callable]:
-    """The fields ``predict`` and ``measure`` of a claim: all bounds, all that was measured along the flow."""
+class Sides(NamedTuple):
+    """The two sides of a claim."""
+
+    predict: Callable[[Setup], Estimate]
+    measure: Callable[[Setup, Any], np.ndarray]
+
+
+def held_against_flow(bounds_of: BoundsOf, change: Change = lambda _: {}) -> Sides:
+    """Predict all bounds, measure all that was measured along the flow."""
 
     def parts(setup: Setup) -> list[tuple[dict, dict]]:
         found = [bounds_of(problem) for problem in problems(setup)]
@@ -79,9 +87,9 @@ def held_against_flow(bounds_of: BoundsOf, change: Change = lambda _: {}) -> dic
     def measure(setup: Setup, key) -> np.ndarray:
         return stack(seen[name][0] for bounds, seen in parts(setup) for name in bounds)
 
-    return {"predict": predict, "measure": measure}
+    return Sides(predict, measure)
 
 
 def honest(certify: Callable[[LazyProblem], Certificate]) -> BoundsOf:
     """The bounds as the certificate gives them."""
-    return lambda problem: ((certificate := certify(problem)), certificate.bounds)
+    return lambda problem: ((certificate := certify(problem)), certificate.demand())

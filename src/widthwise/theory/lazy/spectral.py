@@ -96,9 +96,9 @@ def certify_spectrum(problem: LazyProblem) -> Certificate:
     The smallest such R is taken. It certifies less often than the ball certificate for small condition
     numbers and far more often for large ones, and its radius is near the true distance. Derived here.
 
-    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [0.5], smoothness=Smoothness(0.3, certified=True))
-    >>> print(certify_spectrum(problem))
-    LAZY-C2: certified, h = 0.3; the parameters move by at most 0.7192
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> print(certify_spectrum(extremal(y=0.05)))
+    LAZY-C2: certified, h = 0.1; the parameters move by at most 0.06
     """
     seen = problem.tangency
     if why := obstacle(seen):
@@ -165,8 +165,9 @@ def smallest_ball(sigma: float, flow: Integrals, profile: Profile) -> tuple[floa
         grid = np.linspace(low, high, 33)
         first = np.flatnonzero(room(grid) > 0)[0]
         low, high = grid[max(first - 1, 0)], grid[first]
-    b = profile(float(high)).value * high / sigma
-    return float(high), float(b), *map(float, flow.drift(b))
+    b = float(profile(float(high)).value * high / sigma)
+    a, p = flow.drift(b)
+    return float(high), b, float(a), float(p)
 
 
 def _least_alpha(problem: LazyProblem, certified: bool) -> float:

@@ -55,8 +55,8 @@ def follow(problem: LazyProblem) -> Trajectory:
 
     Raises ``RuntimeError`` with cause and remedy where the flow could not be followed at all.
 
-    >>> problem = LazyProblem(lambda w: w - 0.15 * w**2, [0.0], [1.0])
-    >>> seen = follow(problem)
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> seen = follow(extremal(beta=0.3, y=1.0))
     >>> round(float(seen.sigma_min[-1]), 4), round(seen.smoothness, 9)
     (0.6325, 0.3)
     """

@@ -1,0 +1,145 @@
+"""Figures and tables of the section on lazy training."""
+
+import numpy as np
+
+from widthwise.measure import Run
+from widthwise.theory.lazy import certify, follow
+
+from ..laziness import NAMES, Point, Study
+from ..section import Figure, Mark, Number, Series, Table
+
+_QUANTITIES = ("residual", "path", "gap", "training gap", "test gap")
+
+
+def distances(run: Run) -> Figure:
+    """How far the parameters go, and how far they part from the linearisation."""
+    twin = run.steps[: len(run.gap)]
+    return Figure(
+        key="distances",
+        title="The way of the parameters",
+        caption="Distance of the parameters of network and linearisation from their start, and from each other.",
+        series=(
+            *_positive("network ||w - w0||", run.steps, run.distance),
+            *_positive("linearisation ||u - w0||", twin, run.twin_distance),
+            *_positive("gap ||w - u||", twin, run.gap),
+        ),
+        x_label=_clock(run),
+        y_label="distance",
+        x_scale="log",
+        y_scale="log",
+    )
+
+
+def drifts(run: Run, lazy: float, features: float) -> Figure:
+    """The two numbers that decide, along training."""
+    twin = run.steps[: len(run.twin_test)]
+    count = len(twin)
+    return Figure(
+        key="function-gap",
+        title="Function gap and kernel drift",
+        caption="The difference of network and linearisation on training and held-out rows, relative to how far the "
+        "linearisation went, and the relative change of the tangent kernel.",
+        series=(
+            *_positive("function gap, held out", twin, _gaps(run.test[:count], run.twin_test)),
+            *_positive("function gap, training rows", twin, _gaps(run.train[:count], run.twin_train)),
+            *_positive("kernel drift", run.steps, run.drift),
+        ),
+        x_label=_clock(run),
+        y_label="relative change",
+        x_scale="log",
+        y_scale="log",
+        marks=(Mark("y", lazy, "lazy below"), Mark("y", features, "feature learning above")),
+    )
+
+
+def _gaps(outputs: np.ndarray, twin: np.ndarray) -> np.ndarray:
+    went = np.linalg.norm(twin - twin[0], axis=(1, 2))
+    return np.linalg.norm(outputs - twin, axis=(1, 2)) / np.where(went > 0, went, 1.0)
+
+
+def _positive(name: str, x: np.ndarray, y: np.ndarray, **details) -> tuple[Series, ...]:
+    """A curve on logarithmic axes: without its zeros; none when nothing is left."""
+    keep = (x > 0) & (y > 0)
+    return (Series(name, x[keep], y[keep], **details),) if keep.any() else ()
+
+
+def _clock(run: Run) -> str:
+    return "time / rate" if run.method.name == "flow" else "step"
+
+
+def certified_figure(found: Study) -> tuple[Figure, ...]:
+    """The flow at the smallest alpha that LAZY-C1 certifies, with its bounds."""
+    point = next((point for point in found.points if point.followed and "LAZY-C1" in point.ratios), None)
+    if point is None:
+        return ()
+    seen, bounds = follow(point.problem), certify(point.problem).bounds
+    series = []
+    for name, measured in (("residual", seen.residual), ("path", seen.path), ("gap", seen.gap)):
+        series += _positive(f"{name}, measured", seen.times, measured, group=name)
+        series += _positive(f"{name}, bound", seen.times, getattr(bounds, name)(seen.seconds), role="bound", group=name)
+    return (
+        Figure(
+            key="certified-flow",
+            title=f"The flow at alpha = {point.alpha:.4g}, which LAZY-C1 certifies",
+            caption="Residual, length of the path and gap to the linearisation, measured along the gradient flow, under "
+            "their bounds.",
+            series=tuple(series),
+            x_label="time, in units of the slowest decay of the linearisation",
+            y_label="norm",
+            y_scale="log",
+            claims=("LAZY-C1",),
+        ),
+    )
+
+
+def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figure, ...]:
+    """Measured over bound at every certified alpha."""
+    series = []
+    for claim in NAMES:
+        found = [(point.alpha, point.ratios[claim]) for point in points if claim in point.ratios]
+        for quantity, role in (("path", "measured"), ("residual", "measured"), ("gap", "measured")):
+            pairs = [(alpha, ratios[quantity]) for alpha, ratios in found if ratios.get(quantity, 0.0) > 0]
+            if pairs:
+                series.append(Series(f"{claim}, {quantity}", *zip(*pairs, strict=True), role=role))
+    if not series:
+        return ()
+    return (
+        Figure(
+            key=f"measured-over-bound-{key}",
+            title=f"Measured over bound, {whose}",
+            caption="The largest measured/bound along the flow, by theorem and quantity, over the factor on the output: "
+            "never above 1.",
+            series=tuple(series),
+            x_label="alpha",
+            y_label="measured / bound",
+            x_scale="log",
+            y_scale="log",
+            marks=(Mark("y", 1.0, "violated above"),),
+            claims=tuple(claim for claim in NAMES if any(claim in point.ratios for point in points)),
+        ),
+    )
+
+
+def sweep_table(points: tuple[Point, ...], whose: str) -> tuple[Table, ...]:
+    """Measured over bound in numbers, one line for each alpha and theorem."""
+    rows = [
+        (point.alpha, claim, *(_ratio(ratios, quantity) for quantity in _QUANTITIES))
+        for point in points
+        for claim, ratios in point.ratios.items()
+    ]
+    if not rows:
+        return ()
+    return (Table(f"Measured over bound, {whose}.", ("alpha", "theorem", *_QUANTITIES), tuple(rows)),)
+
+
+def _ratio(ratios: dict[str, float], quantity: str) -> float | None:
+    return ratios[quantity] if quantity in ratios and np.isfinite(ratios[quantity]) else None
+
+
+def movement_table(run: Run) -> Table:
+    """How far each array of parameters moved, relative to its size."""
+    rows = tuple(
+        (name, Number(f"relative movement of {name}", 100 * float(moved), unit="%"))
+        for name, moved in zip(run.names, run.movement[-1], strict=True)
+    )
+    return Table("Movement of the parameters relative to their start.", ("parameters", "||w - w0|| / ||w0||"), rows)
