@@ -55,7 +55,7 @@ def certify_drift(problem: LazyProblem, drift: Callable[[float], float] | None =
     >>> from widthwise.theory.lazy.examples import extremal
     >>> bounds = certify_drift(extremal(beta=0.3, y=1.0)).demand()
     >>> round(float(bounds.path(np.inf)), 3), round(float(bounds.gap(np.inf)), 3)
-    (1.226, 0.528)
+    (1.225, 0.527)
     """
     seen, profile = problem.tangency, problem.smoothness
     if why := obstacle(seen):

@@ -98,7 +98,7 @@ def certify_spectrum(problem: LazyProblem) -> Certificate:
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> print(certify_spectrum(extremal(y=0.05)))
-    LAZY-C2: certified, h = 0.1; the parameters move by at most 0.06
+    LAZY-C2: certified, h = 0.1; the parameters move by at most 0.05669
     """
     seen = problem.tangency
     if why := obstacle(seen):

@@ -112,7 +112,7 @@ class Tangency:
         r"""$h = 2\beta\|r_0\|/(\alpha\sigma^2)$; zero where nothing is left to learn."""
         if self.residual == 0.0:
             return 0.0
-        return 2 * beta * self.residual / (self.alpha * self.sigma**2) if self.sigma else math.inf
+        return float(2 * beta * self.residual / (self.alpha * self.sigma**2)) if self.sigma else math.inf
 
     @property
     def dependent_rows(self) -> tuple[int, ...]:
