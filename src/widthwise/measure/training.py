@@ -171,8 +171,9 @@ def _states(pair, method, state, records, key, progress):
     for end in ends:
         before = int(state.step)
         state = advance(pair, state, jnp.asarray(end), key)
-        progress(int(state.step) - before)
-        yield state, end in due or not bool(state.alive)
+        made = int(state.step) - before
+        progress(made)
+        yield state, made > 0 and (end in due or not bool(state.alive))
         if not bool(state.alive):
             return
 

@@ -137,7 +137,7 @@ def _alphas(thresholds: dict[str, Certificate], size: int, quick: bool) -> list[
 
 def _point(problem: LazyProblem, alpha: float, advance) -> Point:
     problem = problem.at(float(alpha))
-    verdicts = tuple(_named(check(claim, problem), alpha) for claim in THEOREMS)
+    verdicts = tuple(check(claim, problem) for claim in THEOREMS)
     found = {claim: certified(problem) for claim, certified in THEOREMS.items()}
     done = problem.flow.code is FlowCode.SUCCESSFUL
     ratios = {
@@ -147,10 +147,6 @@ def _point(problem: LazyProblem, alpha: float, advance) -> Point:
     }
     advance()
     return Point(float(alpha), problem, verdicts, ratios)
-
-
-def _named(verdict: Verdict, alpha: float) -> Verdict:
-    return replace(verdict, name=f"{verdict.name}, at alpha = {alpha:.4g}")
 
 
 def _estimate(problem: LazyProblem, run: Run) -> float | None:

@@ -21,6 +21,7 @@ from widthwise.numerics import reject
 from widthwise.theory.lazy import Steps
 
 LOSSES = ("half-sum", "half-mean")
+_HUGE = 1e60
 Moment = float | int | Steps
 
 
@@ -122,7 +123,9 @@ class Ensemble:
     def _left(self, moment: Moment) -> Float[np.ndarray, " n"]:
         """The part of each component of the residual that is left."""
         if isinstance(moment, Steps):
-            return (1.0 - moment.size * self._rates) ** moment.count
+            # A step far beyond the stable one overflows; the clipped value is still absurd, and can be squared twice.
+            with np.errstate(over="ignore"):
+                return np.clip((1.0 - moment.size * self._rates) ** moment.count, -_HUGE, _HUGE)
         return np.where(self._rates > 0, np.exp(-np.where(self._rates > 0, self._rates, 1.0) * moment), 1.0)
 
     def _gone(self, moment: Moment) -> Float[np.ndarray, " n"]:

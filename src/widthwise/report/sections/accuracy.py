@@ -295,8 +295,8 @@ def _notes(context: Context) -> tuple[Text, ...]:
         hidden = len(spectrum.values) - spectrum.rank
         if hidden:
             notes.append(
-                f"{counted(hidden, 'eigenvalue')} of the {name} matrix cannot be told from zero and count as zero: "
-                "nothing is fitted along their eigenvectors, whatever the ridge."
+                f"The {name} matrix is singular: {counted(hidden, 'eigenvalue')} of {len(spectrum.values):,} cannot be "
+                "told from zero, and nothing is fitted in those directions, whatever the ridge."
             )
     return tuple(notes)
 

@@ -5,17 +5,18 @@ $h = 2\beta r_0/(\alpha\sigma^2)$ the index that certificates bound.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from widthwise.claims import Status, Verdict
 from widthwise.measure import Run
 
 from ..context import Context
 from ..experiment import PROBE, trained
 from ..laziness import NAMES, Point, Reference, Study, reference, study
 from ..section import Formula, Number, Section, Table, Text
-from ..words import counted
+from ..words import counted, maybe
 from .lazy_figures import certified_figure, distances, drifts, movement_table, ratios_figure, sweep_table
 
 _LAZY, _FEATURES = 0.1, 0.5
@@ -63,7 +64,8 @@ def section(context: Context) -> Section:
         paragraphs=(*_meaning(run, judged), *_certificates(context, found), *_held(found), *_reference(shown)),
         numbers=_numbers(run, judged, found),
         figures=(
-            *((distances(run), drifts(run, _LAZY, _FEATURES)) if len(run.steps) > 1 else ()),
+            *distances(run),
+            *drifts(run, _LAZY, _FEATURES),
             *certified_figure(found),
             *ratios_figure(found.points, "own", "this network"),
             *ratios_figure(others, "reference", "the reference experiment"),
@@ -75,9 +77,23 @@ def section(context: Context) -> Section:
             movement_table(run),
         ),
         formulas=_FORMULAS,
-        verdicts=tuple(verdict for point in (*found.points, *others) for verdict in point.verdicts),
+        verdicts=_verdicts(found.points, "this network") + _verdicts(others, "reference experiment"),
         notes=_notes(context, found),
     )
+
+
+def _verdicts(points: tuple[Point, ...], whose: str) -> tuple[Verdict, ...]:
+    """What was checked at each alpha; what does not apply is said once, at the first."""
+    return tuple(
+        replace(verdict, name=f"{verdict.name}: {whose}, alpha = {point.alpha:.4g}")
+        for index, point in enumerate(points)
+        for verdict in point.verdicts
+        if index == 0 or verdict.status is not Status.NOT_APPLICABLE
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _percent(name: str, value: float | None, reason: str = "", **details) -> Number:
@@ -178,46 +194,27 @@ def _certificates(context: Context, found: Study) -> tuple[Text, ...]:
 
 
 def _h(claim: str, found: Study) -> Number:
-    value = found.certificates[claim].h
-    reason = "" if math.isfinite(value) else "no Lipschitz constant or no full rank"
-    return Number(f"h of this network, {claim}", value if math.isfinite(value) else None, claim=claim, reason=reason)
+    value = _finite(found.certificates[claim].h)
+    return maybe(f"h of this network, {claim}", value, "no Lipschitz constant or no full rank", claim=claim)
 
 
 def _threshold(claim: str, found: Study) -> Number:
-    value = found.thresholds[claim].threshold
-    known = math.isfinite(value)
-    return Number(
-        f"smallest certified alpha, {claim}",
-        value if known else None,
-        claim=claim,
-        reason="" if known else "none is certified",
-    )
+    value = _finite(found.thresholds[claim].threshold)
+    return maybe(f"smallest certified alpha, {claim}", value, "none is certified", claim=claim)
 
 
 def _estimated(found: Study) -> tuple[str | Number, ...]:
     if found.estimate is None:
         return ()
     seen, estimate = found.own.tangency, Number("estimated Lipschitz constant of the Jacobian", found.estimate)
+    start = "In training the Jacobian changed by ", estimate, " per unit of distance"
     if not seen.sigma:
-        return ("The Jacobian changed by ", estimate, " per unit of distance in training.")
+        return (*start, ".")
     beta = found.own.smoothness(seen.residual / seen.sigma).value
-    certified = (
-        (
-            "; the certified bound on its rate of change is ",
-            Number("certified Lipschitz constant of the Jacobian", beta),
-            ".",
-        )
-        if math.isfinite(beta)
-        else (".",)
-    )
+    bound = Number("certified Lipschitz constant of the Jacobian", beta)
+    certified = ("; the certified bound on its rate of change is ", bound) if math.isfinite(beta) else ()
     h = Number("h with the estimated constant", seen.laziness(found.estimate))
-    return (
-        "In training the Jacobian changed by ",
-        estimate,
-        " per unit of distance, an estimate that would give h = ",
-        h,
-        *certified,
-    )
+    return (*start, ", an estimate that would give h = ", h, *certified, ".")
 
 
 def _held(found: Study) -> tuple[Text, ...]:
@@ -230,8 +227,8 @@ def _held(found: Study) -> tuple[Text, ...]:
     beyond = [point for point in found.points if point.ratios]
     return (
         (
-            f"Put to the test at {counted(len(beyond), 'certified factor')}, the flow was followed to its end: measured "
-            "over bound is at most ",
+            f"Put to the test at {counted(len(beyond), 'certified factor')}, the flow was followed to its end: "
+            "measured over bound is at most ",
             most,
             f" ({quantity} at alpha = {alpha:.4g}, {claim}), so the certificates hold; how far below 1 they stay is "
             "their slack.",
@@ -256,8 +253,8 @@ def _reference(shown: Reference | None) -> tuple[Text, ...]:
         return ()
     return (
         (
-            "A case where the certificate bites is a shallow network of 512 tanh neurons in mirrored pairs on twenty of "
-            "these digits (LAZY-C7): LAZY-C1 applies from alpha = ",
+            "A case where the certificate bites is a shallow network of 512 tanh neurons in mirrored pairs on twenty "
+            "of these digits (LAZY-C7): LAZY-C1 applies from alpha = ",
             Number("smallest certified alpha of the reference experiment, LAZY-C1", shown.ball, claim="LAZY-C1"),
             " on, where the theorem as published asks for ",
             Number("smallest certified alpha of the reference experiment, LAZY-22", shown.theorem, claim="LAZY-22"),
@@ -273,14 +270,10 @@ def _numbers(run: Run, judged: Regime, found: Study) -> tuple[Number, ...]:
     reason = "the run or its linearisation diverged"
     parted = None if judged.held_out is None else float(np.max(np.abs(run.test[-1] - run.twin_test[-1])))
     return (
-        Number("largest difference of an output on held-out rows", parted, reason=reason),
+        maybe("largest difference of an output on held-out rows", parted, reason),
         Number("largest kernel drift on the way", float(np.max(run.drift))),
         Number("smallest singular value of the Jacobian", seen.sigma_min),
-        Number(
-            "condition number of the Jacobian",
-            seen.kappa if math.isfinite(seen.kappa) else None,
-            reason="not of full rank",
-        ),
+        maybe("condition number of the Jacobian", _finite(seen.kappa), "it has no full row rank"),
         Number("norm of the residual at the start", seen.residual),
     )
 
@@ -288,12 +281,9 @@ def _numbers(run: Run, judged: Regime, found: Study) -> tuple[Number, ...]:
 def _table(found: Study) -> Table:
     rows = []
     for claim, name in NAMES.items():
-        limit = found.thresholds[claim].limit
-        certificate = found.certificates[claim]
-        allowed = Number(
-            f"largest h allowed, {claim}", limit if math.isfinite(limit) else None, reason="depends on the labels"
-        )
-        rows.append((f"{claim} ({name})", allowed, _h(claim, found), certificate.certified, _threshold(claim, found)))
+        allowed = maybe(f"largest h allowed, {claim}", _finite(found.thresholds[claim].limit), "depends on the labels")
+        own = found.certificates[claim].certified
+        rows.append((f"{claim} ({name})", allowed, _h(claim, found), own, _threshold(claim, found)))
     columns = ("theorem", "largest h", "h of this network", "certified as it is", "smallest alpha, centred")
     return Table(f"Certificates for one output on {found.rows} training rows.", columns, tuple(rows))
 

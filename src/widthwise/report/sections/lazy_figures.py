@@ -1,55 +1,61 @@
 """Figures and tables of the section on lazy training."""
 
+from functools import partial
+
 import numpy as np
 
 from widthwise.measure import Run
-from widthwise.theory.lazy import certify, follow
+from widthwise.theory.lazy import follow
 
-from ..laziness import NAMES, Point, Study
+from ..laziness import NAMES, THEOREMS, Point, Study
 from ..section import Figure, Mark, Number, Series, Table
 
 _QUANTITIES = ("residual", "path", "gap", "training gap", "test gap")
 
 
-def distances(run: Run) -> Figure:
-    """How far the parameters go, and how far they part from the linearisation."""
+def distances(run: Run) -> tuple[Figure, ...]:
+    """How far the parameters go, and how far they part from the linearisation; nothing where nothing moved."""
     twin = run.steps[: len(run.gap)]
-    return Figure(
+    series = (
+        *_positive("network ||w - w0||", run.steps, run.distance),
+        *_positive("linearisation ||u - w0||", twin, run.twin_distance),
+        *_positive("gap ||w - u||", twin, run.gap),
+    )
+    figure = partial(
+        Figure,
         key="distances",
         title="The way of the parameters",
         caption="Distance of the parameters of network and linearisation from their start, and from each other.",
-        series=(
-            *_positive("network ||w - w0||", run.steps, run.distance),
-            *_positive("linearisation ||u - w0||", twin, run.twin_distance),
-            *_positive("gap ||w - u||", twin, run.gap),
-        ),
         x_label=_clock(run),
         y_label="distance",
         x_scale="log",
         y_scale="log",
     )
+    return (figure(series=series),) if series else ()
 
 
-def drifts(run: Run, lazy: float, features: float) -> Figure:
+def drifts(run: Run, lazy: float, features: float) -> tuple[Figure, ...]:
     """The two numbers that decide, along training."""
     twin = run.steps[: len(run.twin_test)]
     count = len(twin)
-    return Figure(
+    series = (
+        *_positive("function gap, held out", twin, _gaps(run.test[:count], run.twin_test)),
+        *_positive("function gap, training rows", twin, _gaps(run.train[:count], run.twin_train)),
+        *_positive("kernel drift", run.steps, run.drift),
+    )
+    figure = partial(
+        Figure,
         key="function-gap",
         title="Function gap and kernel drift",
         caption="The difference of network and linearisation on training and held-out rows, relative to how far the "
         "linearisation went, and the relative change of the tangent kernel.",
-        series=(
-            *_positive("function gap, held out", twin, _gaps(run.test[:count], run.twin_test)),
-            *_positive("function gap, training rows", twin, _gaps(run.train[:count], run.twin_train)),
-            *_positive("kernel drift", run.steps, run.drift),
-        ),
         x_label=_clock(run),
         y_label="relative change",
         x_scale="log",
         y_scale="log",
         marks=(Mark("y", lazy, "lazy below"), Mark("y", features, "feature learning above")),
     )
+    return (figure(series=series),) if series else ()
 
 
 def _gaps(outputs: np.ndarray, twin: np.ndarray) -> np.ndarray:
@@ -68,11 +74,12 @@ def _clock(run: Run) -> str:
 
 
 def certified_figure(found: Study) -> tuple[Figure, ...]:
-    """The flow at the smallest alpha that LAZY-C1 certifies, with its bounds."""
-    point = next((point for point in found.points if point.followed and "LAZY-C1" in point.ratios), None)
+    """The flow at the smallest alpha that is certified, with the bounds of the theorem that certifies it."""
+    point = next((point for point in found.points if point.ratios), None)
     if point is None:
         return ()
-    seen, bounds = follow(point.problem), certify(point.problem).bounds
+    claim = next(claim for claim in ("LAZY-C1", "LAZY-C2", "LAZY-22") if claim in point.ratios)
+    seen, bounds = follow(point.problem), THEOREMS[claim](point.problem).bounds
     series = []
     for name, measured in (("residual", seen.residual), ("path", seen.path), ("gap", seen.gap)):
         series += _positive(f"{name}, measured", seen.times, measured, group=name)
@@ -80,14 +87,14 @@ def certified_figure(found: Study) -> tuple[Figure, ...]:
     return (
         Figure(
             key="certified-flow",
-            title=f"The flow at alpha = {point.alpha:.4g}, which LAZY-C1 certifies",
-            caption="Residual, length of the path and gap to the linearisation, measured along the gradient flow, under "
-            "their bounds.",
+            title=f"The flow at alpha = {point.alpha:.4g}, which {claim} certifies",
+            caption="Residual, length of the path and gap to the linearisation, measured along the gradient flow, "
+            "under their bounds.",
             series=tuple(series),
             x_label="time, in units of the slowest decay of the linearisation",
             y_label="norm",
             y_scale="log",
-            claims=("LAZY-C1",),
+            claims=(claim,),
         ),
     )
 
@@ -107,8 +114,8 @@ def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figu
         Figure(
             key=f"measured-over-bound-{key}",
             title=f"Measured over bound, {whose}",
-            caption="The largest measured/bound along the flow, by theorem and quantity, over the factor on the output: "
-            "never above 1.",
+            caption="The largest measured/bound along the flow, by theorem and quantity, over the factor on the "
+            "output: never above 1.",
             series=tuple(series),
             x_label="alpha",
             y_label="measured / bound",

@@ -12,6 +12,7 @@ from widthwise.numerics import Estimate
 from ..context import Context
 from ..experiment import curvature, descend, diverged, trained
 from ..section import Figure, Formula, Mark, Number, Section, Series, Table, Text
+from ..words import maybe
 
 _TRIED = (0.9, 1.2, 2.0, 4.0)  # multiples of the limit of the empirical kernel
 _TRIED_STEPS, _QUICK_TRIED_STEPS = 40, 20
@@ -183,10 +184,10 @@ def _numbers(context: Context, run: Run) -> tuple[Number, ...]:
         Number.of(f"largest eigenvalue, {name}", top)
         for name, top in zip(names, (found.kernel, found.hessian), strict=True)
     )
-    step = Number("step at which the network diverged", run.diverged_at, reason="it did not diverge")
-    twin = Number("step at which the linearised network diverged", run.twin_diverged_at, reason="it did not diverge")
+    step = maybe("step at which the network diverged", run.diverged_at, "it did not diverge")
+    twin = maybe("step at which the linearised network diverged", run.twin_diverged_at, "it did not diverge")
     peak = np.max(run.losses[np.isfinite(run.losses)], initial=0.0) / run.losses[0] if len(run.losses) else None
-    highest = Number("highest loss over the loss at the start", peak, reason="the flow has no steps")
+    highest = maybe("highest loss over the loss at the start", peak, "the flow has no steps")
     return (*tops, step, twin, highest)
 
 

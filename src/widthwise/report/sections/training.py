@@ -17,17 +17,25 @@ from widthwise.theory.lazy import Steps
 from ..context import Context
 from ..experiment import diverged, law, moment, risk, trained
 from ..section import Figure, Formula, Number, Section, Series, Table, Text
+from ..words import counted, maybe
+
+_HUGE = 1e60  # beyond the limit closed forms overflow; what is so large is not shown
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The risk at the recorded moments: tangent model in closed form, infinite width with its spread, on both parts."""
+    """The risk at the recorded moments: tangent model in closed form, infinite width with its spread, on both parts.
+
+    ``shown`` (m,): where the closed forms have not grown beyond the limit of divergence, as they do at rates
+    beyond the stable one.
+    """
 
     tangent: Estimate
     width: np.ndarray
     width_spread: np.ndarray
     width_test: np.ndarray
     ensemble_test: np.ndarray
+    shown: np.ndarray
 
 
 def predicted(context: Context) -> Curves:
@@ -38,12 +46,13 @@ def predicted(context: Context) -> Curves:
         tangent = _tangent(context, run, moments)
         advance()
         ensemble = context.once(law)
-        train = [(ensemble.risk(one), ensemble.risk_spread(one)) for one in moments]
+        width, spread = np.array([(ensemble.risk(one), ensemble.risk_spread(one)) for one in moments]).T
         advance()
-        test, together = np.array([_held_out(context, one) for one in moments]).T
+        shown = (width <= run.limit) & (tangent.value <= run.limit)
+        held_out = np.full((len(moments), 2), np.nan)
+        held_out[shown] = [_held_out(context, one) for one, fits in zip(moments, shown, strict=True) if fits]
         advance()
-    width, spread = np.array(train).T
-    return Curves(tangent, width, spread, test, together)
+    return Curves(tangent, width, spread, *held_out.T, shown)
 
 
 def prior(context: Context) -> np.ndarray:
@@ -67,7 +76,10 @@ def _tangent(context: Context, run: Run, moments: list[Steps | float]) -> Estima
 
 
 def _left(one: Steps | float, nodes: np.ndarray) -> np.ndarray:
-    return (1.0 - one.size * nodes) ** one.count if isinstance(one, Steps) else np.exp(-one * nodes)
+    if not isinstance(one, Steps):
+        return np.exp(-one * nodes)
+    with np.errstate(over="ignore"):
+        return np.clip((1.0 - one.size * nodes) ** one.count, -_HUGE, _HUGE)
 
 
 def section(context: Context) -> Section:
@@ -80,7 +92,7 @@ def section(context: Context) -> Section:
         lead=_lead(context, run, curves),
         paragraphs=_paragraphs(context, run, curves),
         numbers=_numbers(context, run, curves),
-        figures=(_train_figure(context, run, curves), _test_figure(context, run, curves)),
+        figures=(_train_figure(context, run, curves), _test_figure(context, run, curves)) if len(run.steps) > 1 else (),
         tables=(_table(context, run, curves),),
         formulas=_FORMULAS if curves else (),
         notes=_notes(context, run),
@@ -103,6 +115,8 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
             "reaches " if run.twin_diverged_at is None else "diverges after "
         )
         return (*fell, same, twin, ".")
+    if not curves.shown.all():
+        return (*fell, "; at this rate the linearised and the infinitely wide network cannot be trained.")
     return (
         *fell,
         "; for the linearised network theory predicts ",
@@ -133,7 +147,7 @@ def _paragraphs(context: Context, run: Run, curves: Curves | None) -> tuple[Text
             "and for Adam the comparison is with the linearised network alone, trained with the same optimiser on the "
             "same batches.",
         )
-    if run.diverged_at is not None:
+    if run.diverged_at is not None or not curves.shown.all():
         return (_growth(context),)
     return (_finite(run, curves), _wide(run, curves), *_twin(context, run, curves))
 
@@ -141,11 +155,11 @@ def _paragraphs(context: Context, run: Run, curves: Curves | None) -> tuple[Text
 def _growth(context: Context) -> Text:
     """What the closed form says of a rate beyond the limit."""
     factor = abs(1.0 - 2.0 * context.learning_rate / context.stable_rate)
+    end = "" if factor <= 1.0 else "; the closed forms are shown for as long as they say anything"
     return (
-        "The closed form sees it coming: at this rate the steepest component of an infinitely wide network is "
-        "multiplied by ",
-        Number("growth of the steepest component per step, infinite width", factor),
-        " in every step. Up to the divergence the curves below show how far the network followed.",
+        "At this rate the steepest component of an infinitely wide network is multiplied by ",
+        Number("factor of the steepest component per step, infinite width", factor),
+        f" in every step{end}.",
     )
 
 
@@ -199,12 +213,12 @@ def _numbers(context: Context, run: Run, curves: Curves | None) -> tuple[Number,
     least = int(np.argmin(test))
     twin = None if reason or run.twin_diverged_at is not None else risk(run.twin_test[-1], context.T_test)
     found = (
-        Number("held-out loss at the end", None if reason else test[-1], reason=reason),
+        maybe("held-out loss at the end", None if reason else test[-1], reason),
         Number("least held-out loss", test[least]),
         Number("step of the least held-out loss", run.steps[least]),
-        Number("held-out loss of the linearised network at the end", twin, reason="one of the two diverged"),
+        maybe("held-out loss of the linearised network at the end", twin, "one of the two diverged"),
     )
-    if curves is None or reason:
+    if curves is None or reason or not curves.shown.all():
         return found
     return (
         *found,
@@ -225,7 +239,7 @@ def _train_figure(context: Context, run: Run, curves: Curves | None) -> Figure:
         ),
     ]
     if curves is not None:
-        shown = curves.tangent.value <= run.limit
+        shown = curves.shown
         series += [
             Series(
                 "linearised network, closed form",
@@ -275,7 +289,7 @@ def _test_figure(context: Context, run: Run, curves: Curves | None) -> Figure:
         ),
     ]
     if curves is not None:
-        shown = curves.width_test <= run.limit
+        shown = curves.shown
         series += [
             Series("infinite width", steps[shown], curves.width_test[shown], role="predicted", group="width"),
             Series(
@@ -310,18 +324,23 @@ def _table(context: Context, run: Run, curves: Curves | None) -> Table:
     columns.append("network, held out")
     rows = []
     for i in chosen:
-        closed = [curves.tangent.value[i], curves.width[i], curves.width_spread[i]] if curves is not None else []
+        closed = _closed(curves, i) if curves is not None else []
         cells = [run.steps[i], losses[i], twin[i], *closed, test[i]]
         rows.append(tuple(None if cell is None else float(cell) for cell in cells))
     return Table("The risk along training.", tuple(columns), tuple(rows))
 
 
+def _closed(curves: Curves, index: int) -> list[float | None]:
+    row = [curves.tangent.value[index], curves.width[index], curves.width_spread[index]]
+    return row if curves.shown[index] else [None] * 3
+
+
 def _notes(context: Context, run: Run) -> tuple[Text, ...]:
-    notes = (f"The loss was recorded at {len(run.steps)} moments, spaced evenly in the logarithm of the step.",)
-    if run.method.full_batch and context.learning_rate > context.stable_rate and run.method.name == "gd":
-        notes += (
-            "Beyond the stable rate the closed forms grow without limit; they are shown up to where divergence is called.",
-        )
+    seen = counted(len(run.steps), "moment")
+    notes = (f"The loss was recorded at {seen}, spaced evenly in the logarithm of the step.",)
+    if run.method.name == "gd" and context.learning_rate > context.stable_rate:
+        shown = "they are shown up to where divergence is called"
+        notes += (f"Beyond the stable rate the closed forms grow without limit; {shown}.",)
     return notes
 
 

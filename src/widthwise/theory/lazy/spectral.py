@@ -155,6 +155,8 @@ def smallest_ball(sigma: float, flow: Integrals, profile: Profile) -> tuple[floa
     if flow.N == 0.0:
         return 0.0, 0.0, 0.0, 0.0
     constant = profile(flow.N).value
+    if math.isinf(constant):
+        return None
     widest = max(2.0, sigma / (constant * flow.N)) if constant else 2.0
     grid = flow.N * (1 + np.concatenate([[0.0], np.geomspace(1e-13, widest, 300)]))
     good = np.flatnonzero(room(grid) > 0)
