@@ -144,7 +144,7 @@ def advance(pair: Pair, state: State, end: Int[Array, ""], key: Array) -> State:
 
     def step(state: State) -> State:
         order = _shuffled(state, pair, key)
-        if pair.full_batch:
+        if whole is not None:
             X, T, tangent = pair.X, pair.T, whole
         else:
             rows = _rows(order, state.step, pair.batch)
@@ -225,6 +225,7 @@ def flow(pair: Pair, state: State, end: Float[Array, ""], step: Float[Array, ""]
         max_steps=_FLOW_STEPS,
         throw=False,
     )
+    assert solution.ts is not None  # the final time is kept by default
     reached = solution.ts[-1]
     network, twin = jax.tree.map(lambda part: part[-1], solution.ys)
     made = jnp.maximum(solution.stats["num_accepted_steps"], 1)

@@ -42,7 +42,7 @@ class Flow:
     ``times`` (k,) are in units of 1/``rate``; ``displacements`` (k, p) are $w(t) - w_0$,
     ``residuals`` (k, n) $\alpha f(w(t)) - y$, ``lengths`` (k,) the length of the path from $w_0$.
     ``error`` is a first-order bound on the error of a displacement and of a length: the tolerances
-    of all steps added up, as where the flow contracts.
+    of all steps added up, as where the flow contracts; infinite where steps were kept from shrinking.
     """
 
     times: Float[np.ndarray, " k"]
@@ -79,6 +79,7 @@ def gradient_flow(
     rate: float = 1.0,
     rtol: float = 1e-9,
     max_steps: int = 100_000,
+    least_step: float = 0.0,
     throw: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Flow:
@@ -93,6 +94,8 @@ def gradient_flow(
         rate: the inverse unit of time; $\alpha^2\sigma_{min}^2$ makes the slowest direction decay like $e^{-\tau}$.
         rtol: the tolerance of one step relative to $\|r_0\|^2/\|J^\top r_0\|$, a lower bound on the way to go.
         max_steps: give up after so many steps.
+        least_step: steps, in the unit of times, are not made smaller than this, whatever the tolerance asks for. A
+            flow can slide along a kink of f, where steps would shrink for ever; its error is then not bounded.
         throw: raise when the last time is not reached; with ``False`` the answer says so in its ``code``.
         progress: called with the part of the time that is done, between 0 and 1.
 
@@ -104,7 +107,7 @@ def gradient_flow(
     ([-0.36787944, -0.13533528], [-0.36787944, -0.13533528])
     """
     w0, y, times = (np.asarray(part, dtype=float) for part in (w0, y, times))
-    _check_numbers(w0, y, alpha, times, rate, rtol)
+    _check_numbers(w0, y, times, {"alpha": alpha, "rate": rate, "rtol": rtol})
     with jax.enable_x64(True):
         _check_map(f, w0, y)
         speed, scale = _initial(f, jnp.asarray(w0), jnp.asarray(y), alpha)
@@ -112,9 +115,10 @@ def gradient_flow(
             return _at_rest(f, w0, y, alpha, times, rate)
         meter = diffrax.NoProgressMeter() if progress is None else _Meter(progress)
         start, targets, moments = (jnp.asarray(part) for part in (w0, y, times))
-        numbers = jnp.array([alpha, rate, rtol * scale], dtype=float)
-        states, last, result, steps = _integrate(f, start, targets, moments, numbers, max_steps, meter)
-        flow = _flow(f, w0, y, alpha, times, rate, rtol * scale, states, steps)
+        numbers = jnp.array([alpha, rate, rtol * scale, least_step], dtype=float)
+        states, last, result, steps = _integrate(f, start, targets, moments, numbers, max_steps, meter, least_step > 0)
+        tolerance = math.inf if least_step else rtol * scale
+        flow = _flow(f, w0, y, alpha, times, rate, tolerance, states, steps)
         flow = _explained(flow, f, w0, alpha, times, float(last), result, max_steps)
     if throw and flow.code is not FlowCode.SUCCESSFUL:
         raise RuntimeError(flow.reason)
@@ -122,8 +126,8 @@ def gradient_flow(
 
 
 @eqx.filter_jit
-def _integrate(f, w0, y, times, numbers, max_steps, meter):
-    alpha, rate, tolerance = numbers
+def _integrate(f, w0, y, times, numbers, max_steps, meter, forced):
+    alpha, rate, tolerance, least = numbers
 
     def field(_, state, __):
         outputs, pull = jax.vjp(f, w0 + state[0] / alpha)
@@ -133,7 +137,9 @@ def _integrate(f, w0, y, times, numbers, max_steps, meter):
     def size(state):
         return jnp.maximum(jnp.linalg.norm(state[0]), jnp.abs(state[1]))
 
-    adaptive = diffrax.PIDController(rtol=0.0, atol=tolerance, norm=size, dtmin=1e-18 * times[-1], force_dtmin=False)
+    # Below 1e-18 of the horizon no step can follow f: it jumps or is not finite.
+    least = jnp.maximum(least, 1e-18 * times[-1])
+    adaptive = diffrax.PIDController(rtol=0.0, atol=tolerance, norm=size, dtmin=least, force_dtmin=forced)
     # Steps end at the times to save: between steps the interpolation is less exact than the steps are.
     controller = diffrax.ClipStepSizeController(adaptive, step_ts=times)
     solution = diffrax.diffeqsolve(
@@ -227,7 +233,7 @@ def _explained(flow: Flow, f, w0, alpha, times, last: float, result, max_steps: 
         return _failed(flow, FlowCode.STEP_TOO_SMALL, f"{told}: {cause}. Check f beyond that time, or stop earlier.")
     fastest = alpha**2 * _largest_eigenvalue(f, jnp.asarray(w0)) / flow.rate
     needed = math.ceil(fastest * times[-1] / _STABLE)
-    if needed > max_steps / 4:
+    if needed > max(max_steps / 4, 50):
         cause = f"its fastest direction decays {fastest:.1e} times per unit, and stability needs about {needed} steps"
         remedy = f"Stop earlier, or allow max_steps={2 * needed}"
         return _failed(flow, FlowCode.STIFF, f"{told}: it is stiff, {cause} where max_steps is {max_steps}. {remedy}.")
@@ -253,7 +259,7 @@ def _largest_eigenvalue(f, w0: Float[Array, " p"]) -> Array:
     return jnp.linalg.norm(jax.lax.fori_loop(0, 20, turn, start))
 
 
-def _check_numbers(w0, y, alpha, times, rate, rtol) -> None:
+def _check_numbers(w0, y, times, positive: dict[str, float]) -> None:
     if w0.ndim != 1 or y.ndim != 1 or w0.size == 0 or y.size == 0:
         reject(
             f"w0 of shape {w0.shape} and y of shape {y.shape}",
@@ -264,7 +270,7 @@ def _check_numbers(w0, y, alpha, times, rate, rtol) -> None:
         if not np.all(np.isfinite(part)):
             where = int(np.argmin(np.isfinite(part)))
             reject(f"{name}[{where}] is {part[where]}", "Every entry is a finite number", "Look where it came from")
-    for name, value in (("alpha", alpha), ("rate", rate), ("rtol", rtol)):
+    for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             reject(f"{name}={value}", f"{name} is a positive number", f"Leave {name} out for its default")
     if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(np.diff(times, prepend=0.0) <= 0):

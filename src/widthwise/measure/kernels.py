@@ -8,6 +8,7 @@ draw, $E\|D\|_F^2 = \|E D\|_F^2 + E\|D - ED\|_F^2$ its squared bias and its squa
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -214,7 +215,7 @@ def narrowed(model: Callable, shape: Callable, block: int = 0) -> Composed:
     return Composed(tuple(_cut(*pair, block) for pair in zip(pieces(model), pieces(shape), strict=True)))
 
 
-def _cut(wide: Callable, shape: Callable, block: int) -> Callable:
+def _cut(wide: Any, shape: Any, block: int) -> Callable:
     if not isinstance(wide, Affine):
         return wide
     (rows, columns), (every_row, every_column) = shape.weight.shape, wide.weight.shape

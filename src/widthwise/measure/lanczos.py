@@ -74,7 +74,7 @@ def tridiagonalise(matvec: Matvec, start: PyTree[Array], steps: int) -> Tridiago
         reject(f"{steps} Lanczos steps from a start of {size} numbers", "Both are at least 1", "Give steps=40")
     # Arnoldi keeps the norms below the diagonal apart from the products above it, which are noise after a breakdown.
     done = decomp.hessenberg(steps, reortho="full", custom_vjp=False)(matvec, start)
-    H = done.J_small
+    H = jnp.asarray(done.J_small)
     return Tridiagonal(jnp.diagonal(H), jnp.diagonal(H, -1), _norm(done.residual), 1.0 / done.init_length_inv)
 
 

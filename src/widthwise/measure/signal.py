@@ -7,6 +7,7 @@ $\delta^{(l)} = \partial f/\partial z^{(l)}$ (k, n_l).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -39,7 +40,7 @@ class SignalStrength:
     draws: int
 
 
-def pieces(model: Callable) -> tuple[Callable, ...]:
+def pieces(model: Callable) -> tuple[Any, ...]:
     """List the finite pieces of a composed network in order, nested ones taken apart.
 
     Raises ``ValueError`` for a model that is not composed of pieces.
@@ -54,7 +55,7 @@ def pieces(model: Callable) -> tuple[Callable, ...]:
     return tuple(piece for part in parts for piece in part)
 
 
-def layers(model: Callable) -> tuple[Callable, ...]:
+def layers(model: Callable) -> tuple[Any, ...]:
     """List the pieces that have parameters: those whose outputs are pre-activations."""
     return tuple(piece for piece in pieces(model) if _has_parameters(piece))
 

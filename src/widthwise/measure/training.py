@@ -127,7 +127,7 @@ def train(
         pair = _prepare(model, X, T, method)
         first = pair.start(max(method.steps, _BUFFER), key)
         observer = _Observer(pair, jnp.asarray(X_test), jnp.asarray(probe))
-        seen = [observer.first(first)]
+        last, seen = first, [observer.first(first)]
         for state, due in _states(pair, method, first, records, key, progress or (lambda _: None)):
             last = state
             if due:

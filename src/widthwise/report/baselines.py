@@ -15,7 +15,7 @@ def ridge(X: Float[np.ndarray, "n d"], T: Float[np.ndarray, "n k"], X_test: Floa
     [[1.0], [1.0], [1.0]]
     """
     model = RidgeCV(alphas=_RIDGES).fit(X, T)
-    return np.reshape(model.predict(X_test), (len(X_test), T.shape[1])), float(model.alpha_)
+    return np.reshape(model.predict(X_test), (len(X_test), T.shape[1])), float(np.asarray(model.alpha_))
 
 
 def constant(T: Float[np.ndarray, "n k"], count: int) -> Float[np.ndarray, "m k"]:

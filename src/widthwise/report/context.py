@@ -90,6 +90,11 @@ class Settings:
                 "Give for example test_fraction=0.2",
             )
 
+    @property
+    def updates(self) -> int:
+        """The number of steps, which is settled when the settings are made."""
+        return self.steps or STEPS
+
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -45,7 +45,7 @@ def estimate(spec: MLP, settings: Settings, rows: tuple[int, int], inputs: int, 
     kernels = 7 * n * n + 2 * n * m  # both kernels, their eigenvectors and work space, and the cross kernels
     training = 12 * size + 6 * n * spec.width * spec.depth
     batch = n if settings.optimizer in ("gd", "flow") else min(settings.batch, n)
-    operations = 2.0 * _PASSES * size * (settings.steps * batch + _TRIALS * n) + 60.0 * n**3
+    operations = 2.0 * _PASSES * size * (settings.updates * batch + _TRIALS * n) + 60.0 * n**3
     seconds = operations / _FLOPS + pair * spec.depth * (0.5 * n * n + n * m)
     return Cost(_NUMBER * kernels, _NUMBER * training, seconds)
 

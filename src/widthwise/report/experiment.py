@@ -23,7 +23,7 @@ PROBE = 32  # inputs on which the kernel is followed
 def trained(context: Context) -> Run:
     """Train the network and its tangent model, side by side."""
     settings = context.settings
-    method = Method(settings.optimizer, context.learning_rate, settings.steps, settings.batch)
+    method = Method(settings.optimizer, context.learning_rate, settings.updates, settings.batch)
     with context.progress.task("Train the network and its linearisation", settings.steps) as advance:
         return descend(context, method, advance)
 

@@ -176,7 +176,7 @@ def fixed_point(block: AbstractLayer, start: float) -> FixedPoint:
     crossed = np.flatnonzero(grows != up)
     if not len(crossed):
         return FixedPoint(np.inf, response(block, path[-1])) if up else FixedPoint(0.0, response(block, _TINY))
-    root = _refine(block, path[crossed[0] - 1], path[crossed[0]])
+    root = _refine(block, float(path[crossed[0] - 1]), float(path[crossed[0]]))
     return FixedPoint(root, response(block, root))
 
 
@@ -188,5 +188,5 @@ def _refine(block: AbstractLayer, before: float, behind: float) -> float:
         crossed = np.flatnonzero(up != up[0])
         if not len(crossed) or (path[crossed[0] - 1] == before and path[crossed[0]] == behind):
             break
-        before, behind = path[crossed[0] - 1], path[crossed[0]]
+        before, behind = float(path[crossed[0] - 1]), float(path[crossed[0]])
     return float(0.5 * (before + behind))

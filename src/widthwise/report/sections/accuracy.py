@@ -168,9 +168,9 @@ def _lead(context: Context, compared: tuple[Entrant, ...], scores: tuple[Number,
 def _paired(context: Context, compared: tuple[Entrant, ...]) -> Text:
     """The difference between the network and NTK regression, row by row."""
     network, ntk = (next(one for one in compared if one.key == key) for key in ("network", "ntk"))
-    if network.outputs is None:
+    if network.outputs is None or ntk.outputs is None:
         return "There is nothing to compare row by row."
-    losses = np.stack([_row_losses(context, one.outputs) for one in (network, ntk)], axis=1)
+    losses = np.stack([_row_losses(context, one) for one in (network.outputs, ntk.outputs)], axis=1)
     difference = bootstrap_interval(losses, _gain, seed=context.settings.seed, resamples=_RESAMPLES)
     what = "accuracy" if context.classification else "mean squared error, relative to the variance,"
     number = Number(
@@ -243,13 +243,14 @@ def _figure(context: Context, compared: tuple[Entrant, ...], scores: tuple[Numbe
 def _mistakes(context: Context, compared: tuple[Entrant, ...]) -> tuple[Figure, ...]:
     """Mistakes by class of the network and of NTK regression, for up to 30 classes."""
     classes = context.data.classes
-    shown = [one for one in compared if one.key in ("network", "ntk") and one.outputs is not None]
+    known = [one for one in compared if one.key in ("network", "ntk")]
+    shown = [(one.name, one.outputs) for one in known if one.outputs is not None]
     if not context.classification or len(classes) > 30 or not shown:
         return ()
     series = []
-    for entrant in shown:
-        wrong = context.y_test[context.data.decode(entrant.outputs) != context.y_test]
-        series.append(Series(entrant.name, list(classes), np.bincount(wrong, minlength=len(classes))))
+    for name, outputs in shown:
+        wrong = context.y_test[context.data.decode(outputs) != context.y_test]
+        series.append(Series(name, list(classes), np.bincount(wrong, minlength=len(classes))))
     return (
         Figure(
             key="mistakes-by-class",

@@ -25,7 +25,8 @@ class Labels:
 
 
 def root(squared: Estimate) -> tuple[float, float]:
-    return tuple(math.sqrt(max(squared.value + sign * 2 * squared.error, 0.0)) for sign in (-1, 1))
+    low, high = (math.sqrt(max(squared.value + sign * 2 * squared.error, 0.0)) for sign in (-1, 1))
+    return low, high
 
 
 def deviations(study: WidthStudy) -> Figure:
@@ -80,7 +81,7 @@ def _bias_series(study: WidthStudy) -> tuple[Series, ...]:
             [math.sqrt(found[i].value) for i in seen],
             role="measured",
             group="bias",
-            interval=tuple(zip(*ends, strict=True)),
+            interval=([low for low, _ in ends], [high for _, high in ends]),
         ),
         Series(
             "NTK, rate 1/width",

@@ -249,7 +249,7 @@ def _worst(points: tuple[Point, ...]) -> tuple[float, str, str, float] | None:
 def _reference(shown: Reference | None) -> tuple[Text, ...]:
     """Where the certificate bites: a shallow network on twenty of the same digits (LAZY-C7)."""
     worst = _worst(shown.points) if shown else None
-    if worst is None:
+    if shown is None or worst is None:
         return ()
     return (
         (

@@ -104,10 +104,10 @@ def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figu
     series = []
     for claim in NAMES:
         found = [(point.alpha, point.ratios[claim]) for point in points if claim in point.ratios]
-        for quantity, role in (("path", "measured"), ("residual", "measured"), ("gap", "measured")):
+        for quantity in ("path", "residual", "gap"):
             pairs = [(alpha, ratios[quantity]) for alpha, ratios in found if ratios.get(quantity, 0.0) > 0]
             if pairs:
-                series.append(Series(f"{claim}, {quantity}", *zip(*pairs, strict=True), role=role))
+                series.append(Series(f"{claim}, {quantity}", *zip(*pairs, strict=True), role="measured"))
     if not series:
         return ()
     return (

@@ -162,7 +162,7 @@ def _sharpening(context: Context) -> tuple[Text, ...]:
             grown,
             " times its start; the stable step is then ",
             end,
-            tail,
+            *tail,
         ),
     )
 

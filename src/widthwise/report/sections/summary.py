@@ -128,14 +128,14 @@ def _slower(context: Context) -> Text:
 
 def _faster(context: Context) -> Text:
     share = _get(context, "learning-rate", "rate-used-over-the-stable-limit")
-    if share is None or share.value > 0.1 or _diverged(context):
+    if share is None or share.value is None or share.value > 0.1 or _diverged(context):
         return ()
     return ("The learning rate is only ", share, " of the stable one: a larger rate would train in fewer steps.")
 
 
 def _deeper(context: Context) -> Text:
     scale = _get(context, "initialisation", "depth-scale")
-    if scale is None or not context.spec.depth > 6 * scale.value:
+    if scale is None or scale.value is None or not context.spec.depth > 6 * scale.value:
         return ()
     return (
         f"The {context.spec.depth} hidden layers are many for a depth scale of ",
@@ -146,7 +146,7 @@ def _deeper(context: Context) -> Text:
 
 def _simpler(context: Context) -> Text:
     gain = _get(context, "accuracy", "network-better-than-ntk-regression-by")
-    if gain is None or gain.interval is None or gain.interval[1] >= 0:
+    if gain is None or gain.value is None or gain.interval is None or gain.interval[1] >= 0:
         return ()
     return (
         "NTK regression does better on the held-out rows, by ",

@@ -52,7 +52,7 @@ def predicted(context: Context) -> Curves:
         held_out = np.full((len(moments), 2), np.nan)
         held_out[shown] = [_held_out(context, one) for one, fits in zip(moments, shown, strict=True) if fits]
         advance()
-    return Curves(tangent, width, spread, *held_out.T, shown)
+    return Curves(tangent, width, spread, held_out[:, 0], held_out[:, 1], shown)
 
 
 def prior(context: Context) -> np.ndarray:
@@ -101,7 +101,10 @@ def section(context: Context) -> Section:
 
 def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
     losses = run.risks
-    first, last = Number("training loss at the start", losses[0]), Number("training loss at the end", losses[-1])
+    first, last = (
+        Number("training loss at the start", float(losses[0])),
+        Number("training loss at the end", float(losses[-1])),
+    )
     if run.diverged_at is not None:
         return (
             "The loss began at ",
@@ -110,7 +113,9 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
         )
     fell = ("In ", Number("steps", run.method.steps), " steps the training loss went from ", first, " to ", last)
     if curves is None:
-        twin = Number("training loss of the linearised network at the end", risk(run.twin_train[-1], context.T_train))
+        twin = Number(
+            "training loss of the linearised network at the end", float(risk(run.twin_train[-1], context.T_train))
+        )
         same = "; the linearised network, trained on the same batches, " + (
             "reaches " if run.twin_diverged_at is None else "diverges after "
         )
@@ -211,9 +216,9 @@ def _twin(context: Context, run: Run, curves: Curves) -> tuple[Text, ...]:
 def _numbers(context: Context, run: Run, curves: Curves | None) -> tuple[Number, ...]:
     test, reason = risk(run.test, context.T_test), diverged(run)
     least = int(np.argmin(test))
-    twin = None if reason or run.twin_diverged_at is not None else risk(run.twin_test[-1], context.T_test)
+    twin = None if reason or run.twin_diverged_at is not None else float(risk(run.twin_test[-1], context.T_test))
     found = (
-        maybe("held-out loss at the end", None if reason else test[-1], reason),
+        maybe("held-out loss at the end", None if reason else float(test[-1]), reason),
         Number("least held-out loss", test[least]),
         Number("step of the least held-out loss", run.steps[least]),
         maybe("held-out loss of the linearised network at the end", twin, "one of the two diverged"),

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from widthwise.activations import Activation
 from widthwise.measure import Flow, gradient_flow
 from widthwise.numerics import reject
 from widthwise.operators import flatten
@@ -78,6 +79,7 @@ class LazyProblem:
         test: outputs on other inputs, for bounds on predictions.
         times: when the flow is observed, in units of 1/``rate``.
         name: what messages call it.
+        smooth: ``False`` for maps with kinks, whose flow is followed with steps that do not shrink at each of them.
 
     ``tangency`` and ``flow`` are computed when first asked for and kept. Raises ``ValueError`` for
     shapes that do not fit, numbers that are not finite, and alpha <= 0.
@@ -96,6 +98,7 @@ class LazyProblem:
     test: Probe | None = None
     times: tuple[float, ...] = TIMES
     name: str = "problem"
+    smooth: bool = True
 
     def __post_init__(self):
         for name in ("w0", "y"):
@@ -118,7 +121,8 @@ class LazyProblem:
     @functools.cached_property
     def flow(self) -> Flow:
         """The flow of the nonlinear problem, observed at ``times``; one that fails says so in its code."""
-        tolerance = 1e-10
+        # Where there are kinks, steps stay at half of what the fastest direction takes to decay.
+        least = 0.0 if self.smooth else 0.5 * self.rate / (self.alpha * self.tangency.sigma_max) ** 2
         return gradient_flow(
             self.f,
             self.w0,
@@ -126,7 +130,9 @@ class LazyProblem:
             self.alpha,
             times=np.asarray(self.times),
             rate=self.rate,
-            rtol=tolerance,
+            rtol=1e-10,
+            least_step=least,
+            max_steps=20_000,
             throw=False,
         )
 
@@ -225,10 +231,15 @@ def model_problem(
         w0, rebuild = flatten(model)
         profile = certified_smoothness(model, X, output) if smoothness is None else smoothness
         test = None if X_test is None else _model_test(model, rebuild, np.asarray(X_test, dtype=float), output)
-        name = type(model).__name__
-        return LazyProblem(
-            ModelMap(rebuild, jnp.asarray(X), output), np.asarray(w0), y, alpha, profile, test, name=name
-        )
+        name, smooth = type(model).__name__, not _kinks(model)
+        f = ModelMap(rebuild, jnp.asarray(X), output)
+        return LazyProblem(f, np.asarray(w0), y, alpha, profile, test, name=name, smooth=smooth)
+
+
+def _kinks(model: Callable) -> bool:
+    """Whether an activation of the model is known to have a kink."""
+    parts = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, Activation))
+    return any(part.kinks for part in parts if isinstance(part, Activation))
 
 
 def _double(leaf):
@@ -269,7 +280,7 @@ def shallow_problem(
             betas = np.array([_constant(net, x[None, :], "flattened").value for x in X_test])
             test = Probe(ShallowMap(net, jnp.asarray(X_test)), lambda _: betas)
         f, w0 = ShallowMap(net, jnp.asarray(X)), np.asarray(net.W).ravel()
-        return LazyProblem(f, w0, y, alpha, _constant(net, X, form), test, name="Shallow")
+        return LazyProblem(f, w0, y, alpha, _constant(net, X, form), test, name="Shallow", smooth=net.activation.smooth)
 
 
 def _constant(net: Shallow, X: np.ndarray, form: str) -> Smoothness:

@@ -13,8 +13,8 @@ from .certificates import Certificate, obstacle, uncertain
 from .comparison import bound_rows, measured_rows
 from .problem import LazyProblem
 
-# A claim's own setup is a tuple of problems; a user's is one problem.
-Setup = LazyProblem | tuple[LazyProblem, ...]
+# A claim's own setup is a tuple of problems, a user's is one; anything else is refused by ``problems``.
+Setup = Any
 
 
 def problems(setup: Setup) -> tuple[LazyProblem, ...]:
