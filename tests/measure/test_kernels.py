@@ -86,7 +86,7 @@ def test_a_network_cut_out_of_a_wide_one_has_the_variances_of_its_own_width(para
     small = sample(spec.at_width(16).network(), jr.key(1), in_size=4)
     cut = [narrowed(wide, small, block) for block in range(4)]
     for layer in (0, 2, 4):
-        both = [[piece.weight_scale * piece.weight for piece in (part.pieces[layer],)][0] for part in cut]
+        both = [part.pieces[layer].weight_scale * part.pieces[layer].weight for part in cut]
         assert both[0].shape == small.pieces[layer].weight.shape
         variance = np.mean(np.square(both)) * both[0].shape[1]
         count = np.size(both)
