@@ -128,7 +128,8 @@ def test_dependencies_are_those_that_are_imported():
     declared = [*project["dependencies"], *extras["mnist"], *extras["parquet"]]
     declared = {re.split(r"[<>=\[ ]", one)[0] for one in declared}
     used = {DISTRIBUTIONS.get(one, one) for path in MODULES for one in third_party(path)}
-    assert used == declared
+    # optimistix holds the root finders of diffrax, at whose versions the bound is aimed.
+    assert used | {"optimistix"} == declared
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

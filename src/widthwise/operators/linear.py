@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from .parameters import parameters
 
@@ -86,9 +87,7 @@ def jacobian_matrix(model: Callable, X: Float[Array, "n d"], block: int = 64) ->
     return jax.lax.map(row, X, batch_size=min(block, len(X)))
 
 
-def entk(
-    model: Callable, X: Float[Array, "n d"], Y: Float[Array, "m d"] | None = None, *, trace: bool = False
-) -> np.ndarray:
+def entk(model: Callable, X: ArrayLike, Y: ArrayLike | None = None, *, trace: bool = False) -> np.ndarray:
     r"""The empirical NTK $\Theta(x, y) = \partial_\theta f(x)\,\partial_\theta f(y)^\top$, formed.
 
     Returns (n, k, m, k), or with ``trace=True`` the mean over outputs

@@ -7,7 +7,8 @@ $P^{(l)} = \frac1k\|\partial f/\partial z^{(l)}\|_F^2$. All of it is read off th
 formula of a layer is repeated here (Poole et al. 2016; Schoenholz et al. 2017).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import equinox as eqx
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from widthwise.activations import Activation
 from widthwise.networks import AbstractLayer, Apply, Chain, Pair
 from widthwise.numerics import reject
 
@@ -25,6 +27,8 @@ _NEAR_ONE = 1e-6  # a chi this close to one is one: what a variance of 1e-8 leav
 _TINY = 1e-8  # the variance at which "the limit of small signals" is read
 _STILL = 1e-9  # a relative change per layer below this is none
 _GRID = np.geomspace(1e-6, 1e6, 241)
+_TOLERANCE = 1e-8  # of a response
+_MOST_TERMS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +73,14 @@ class FixedPoint:
         return float(1.0 / abs(np.log(self.response.perpendicular))) if self.response.perpendicular else 0.0
 
 
-def propagation(network: Chain, q: ArrayLike) -> Propagation:
+def propagation(network: Chain, q: ArrayLike, *, tolerance: float = 1e-8) -> Propagation:
     r"""Predict variances and gradients of every layer for inputs with mean squares $q = \|x\|^2/d$ (n,).
 
     $P^{(l)}$ is the derivative of the tangent kernel at the output with respect to that at layer l.
-    Runs in float64. Raises ``ValueError`` for a mean square that is negative or not finite.
+    Activations without a closed dual get as many series terms as each input needs for a relative
+    error of the gradients below ``tolerance``; the variances are exact. Runs in float64. Raises
+    ``ValueError`` for a mean square that is negative or not finite, and where the tolerance cannot
+    be reached.
 
     >>> from widthwise.networks import MLP
     >>> found = propagation(MLP(depth=2, activation="relu").network(), [1.0])
@@ -85,13 +92,40 @@ def propagation(network: Chain, q: ArrayLike) -> Propagation:
         reject(
             f"mean squares {inputs!r}", "A mean square is a finite number of at least 0", "Pass np.mean(X**2, axis=1)"
         )
+    return Propagation(*_accurate(_propagate, network, inputs, tolerance))
+
+
+def _accurate(compute: Callable, network: AbstractLayer, q: np.ndarray, tolerance: float) -> tuple[np.ndarray, ...]:
+    """Apply ``compute`` (whose last result is an error), with four times the series terms where they are needed."""
     with jax.enable_x64(True):
-        variance, gradient = _propagate(network, jnp.asarray(inputs))
-    return Propagation(np.asarray(variance), np.asarray(gradient))
+        *found, error = (np.array(part) for part in compute(network, jnp.asarray(q)))
+    rest = np.flatnonzero(error > tolerance)
+    if not rest.size:
+        return tuple(found)
+    finer = _finer(network, float(q[rest].max()), float(error.max()), tolerance)
+    for part, better in zip(found, _accurate(compute, finer, q[rest], tolerance), strict=True):
+        part[rest] = better
+    return tuple(found)
+
+
+def _finer(network: AbstractLayer, q: float, error: float, tolerance: float) -> AbstractLayer:
+    """The same network, its numerical duals with four times the terms."""
+
+    def more(leaf):
+        return replace(leaf, degree=4 * leaf.degree) if isinstance(leaf, Activation) else leaf
+
+    leaves = jax.tree.leaves(network, is_leaf=lambda node: isinstance(node, Activation))
+    if not any(isinstance(leaf, Activation) and 4 * leaf.degree <= _MOST_TERMS for leaf in leaves):
+        reject(
+            f"an error of {error:.1e} at a mean square of {q:.3g}",
+            f"The tolerance is {tolerance:.1e}, and at most {_MOST_TERMS} terms are used",
+            "Scale the inputs or the weight variance down, or pass a larger tolerance",
+        )
+    return jax.tree.map(more, network, is_leaf=lambda node: isinstance(node, Activation))
 
 
 @eqx.filter_jit
-def _propagate(network: Chain, q: Array) -> tuple[Array, Array]:
+def _propagate(network: Chain, q: Array) -> tuple[Array, Array, Array]:
     def one(mean_square):
         pair, variances, onwards = equal(mean_square), [], []
         for index, layer in enumerate(network.layers):
@@ -99,7 +133,8 @@ def _propagate(network: Chain, q: Array) -> tuple[Array, Array]:
             if not isinstance(layer, Apply):
                 variances.append(pair.xx)
                 onwards.append((pair, network.layers[index + 1 :]))
-        return jnp.stack(variances), jnp.stack([_passed_back(pair, rest) for pair, rest in onwards])
+        gradients = jnp.stack([_passed_back(start, rest) for start, rest in onwards])
+        return jnp.stack(variances), gradients, pair.error
 
     return jax.vmap(one)(q)
 
@@ -123,21 +158,21 @@ def equal(q: Array) -> Pair:
 
 
 @eqx.filter_jit
-def _step(block: AbstractLayer, q: Array) -> tuple[Array, Array, Array]:
-    r"""The variance after one more layer, $\chi_\parallel$ and $\chi_\perp$, for many variances at once."""
+def _step(block: AbstractLayer, q: Array) -> tuple[Array, Array, Array, Array]:
+    r"""The variance after one more layer, $\chi_\parallel$, $\chi_\perp$ and its error, for many variances at once."""
 
     def one(value):
         after, parallel = jax.value_and_grad(lambda v: block.propagate(equal(v)).xx)(value)
-        return after, parallel, _passed_back(equal(value), (block,))
+        return after, parallel, _passed_back(equal(value), (block,)), block.propagate(equal(value)).error
 
     return jax.vmap(one)(q)
 
 
-def _along(block: AbstractLayer, q: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Apply ``_step`` to at most as many variances as the grid has; one shape, so one compilation."""
+def _along(block: AbstractLayer, q: np.ndarray) -> np.ndarray:
+    """The variance after one more layer, for at most as many variances as the grid has: one shape, one compilation."""
     filled = np.concatenate([q, np.full(_GRID.size + 1 - q.size, q[-1])])
     with jax.enable_x64(True):
-        return tuple(np.asarray(part)[: q.size] for part in _step(block, jnp.asarray(filled)))
+        return np.asarray(_step(block, jnp.asarray(filled))[0])[: q.size]
 
 
 def response(block: AbstractLayer, q: float) -> Response:
@@ -151,7 +186,7 @@ def response(block: AbstractLayer, q: float) -> Response:
     """
     if not (np.isfinite(q) and q > 0):
         reject(f"a variance of {q}", "A response is taken at a positive variance", "Pass the variance of a layer")
-    _, parallel, perpendicular = _along(block, np.array([q]))
+    _, parallel, perpendicular = _accurate(_step, block, np.full(_GRID.size + 1, q), _TOLERANCE)
     return Response(float(parallel[0]), float(perpendicular[0]))
 
 
@@ -168,7 +203,7 @@ def fixed_point(block: AbstractLayer, start: float) -> FixedPoint:
     if not _GRID[0] < start < _GRID[-1]:
         reject(f"a variance of {start}", "The search goes from 1e-6 to 1e6", "Scale the inputs")
     grid = np.sort(np.append(_GRID, start))
-    growth, here = _along(block, grid)[0] / grid - 1.0, int(np.searchsorted(grid, start))
+    growth, here = _along(block, grid) / grid - 1.0, int(np.searchsorted(grid, start))
     if abs(growth[here]) < _STILL:
         return FixedPoint(start, response(block, start), everywhere=bool(np.all(np.abs(growth) < _STILL)))
     up = growth[here] > 0
@@ -184,7 +219,7 @@ def _refine(block: AbstractLayer, before: float, behind: float) -> float:
     """Close in on a zero between two variances, by a grid within the grid until rounding is reached."""
     while abs(behind - before) > 8 * np.finfo(float).eps * before:
         path = np.linspace(before, behind, _GRID.size)
-        up = _along(block, path)[0] > path
+        up = _along(block, path) > path
         crossed = np.flatnonzero(up != up[0])
         if not len(crossed) or (path[crossed[0] - 1] == before and path[crossed[0]] == behind):
             break

@@ -1,4 +1,4 @@
-"""The spectral certificate: its integrals and constants by quadrature, its reference numbers, and when it beats the ball."""
+"""The spectral certificate: its integrals and constants by quadrature, its reference numbers, and when it."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,8 @@ def test_the_decay_integral_is_an_upper_bound_and_tight(power, spread):
 
     parts = np.linspace(-60, np.log(800 * spread), 40)
     exact = sum(
-        quad(integrand, a, b, epsabs=0, epsrel=1e-12, limit=500)[0] for a, b in zip(parts, parts[1:], strict=False)
+        quad(integrand, a, b, epsabs=0, epsrel=1e-12, limit=500)[0]
+        for a, b in zip(parts, parts[1:], strict=False)  # noqa: RUF007
     )
     assert exact * (1 - 1e-11) <= found <= exact * (1 + 1e-10)
 
@@ -101,7 +102,7 @@ def iris():
 
 
 def test_a_large_condition_number(iris):
-    """Printed: ball from 3851, spectral from 1022; at h = 1/2 radius 0.001922 against 0.04508, gap 5.06e-5 against 0.01486."""
+    """Printed: ball from 3851, spectral from 1022; at h = 1/2 radius 0.001922 against 0.04508, gap 5.06e-5 against 0.01486."""  # noqa: E501
     assert iris.tangency.kappa == pytest.approx(143, abs=0.5)
     assert certify(iris).threshold == pytest.approx(3851, abs=0.5)
     assert certify_spectrum(iris).threshold == pytest.approx(1022, abs=0.5)
