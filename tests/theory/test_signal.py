@@ -8,7 +8,7 @@ from widthwise.theory.signal import fixed_point, propagation, response
 
 
 def block(name, weight_variance, bias_variance=0.0):
-    return Chain((Apply(name), Dense(weight_variance, bias_variance)))
+    return Chain((Apply(name), Dense(float(weight_variance), float(bias_variance))))
 
 
 # tanh at C_b = 0.05: (C_w, q*, chi_parallel, chi_perp), computed with another quadrature.
@@ -72,11 +72,28 @@ def test_response_is_the_derivative_of_the_variance():
 
 def test_propagation_of_a_relu_network_is_a_product():
     found = propagation(MLP(depth=3, activation="relu", weight_variance=1.6).network(), [1.0, 2.5, 0.0])
-    np.testing.assert_allclose(found.variance[0], [1.6, 1.6 * 0.8, 1.6 * 0.8**2, 0.8**2], rtol=1e-14)
+    np.testing.assert_allclose(found.variance[0], [1.6, 1.6 * 0.8, 1.6 * 0.8**2, 0.5 * 1.6 * 0.8**2], rtol=1e-14)
     np.testing.assert_allclose(found.variance[1], 2.5 * found.variance[0], rtol=1e-14)
     # The mean slope of the readout, of weight variance 1, is 1/2; of each hidden layer 0.8.
     np.testing.assert_allclose(found.gradient[0], [0.5 * 0.8**2, 0.5 * 0.8, 0.5, 1.0], rtol=1e-14)
     assert np.all(found.variance[2] == 0)
+
+
+def test_large_inputs_get_the_terms_they_need():
+    """The terms grow with the input; the finest result is that of a plain sum over a dense grid."""
+    network = MLP(depth=1, activation="tanh").network()
+    rough = propagation(network, [0.5, 8.0], tolerance=1e-2).gradient[:, 0]
+    fine = propagation(network, [0.5, 8.0], tolerance=1e-9).gradient[:, 0]
+    assert rough[0] == pytest.approx(fine[0], rel=1e-9)
+    assert 1e-6 < abs(rough[1] / fine[1] - 1) < 1e-2
+    nodes = np.linspace(-12, 12, 4001)
+    weight = np.exp(-(nodes**2) / 2) / np.sqrt(2 * np.pi) * (nodes[1] - nodes[0])
+    assert fine[1] == pytest.approx(np.sum(weight / np.cosh(np.sqrt(8.0) * nodes) ** 4), rel=1e-9)
+
+
+def test_what_no_number_of_terms_reaches_is_refused():
+    with pytest.raises(ValueError, match="tolerance"):
+        propagation(MLP(depth=1, activation="tanh").network(), [5000.0])
 
 
 @pytest.mark.parametrize("q", [[-1.0], [np.nan], [np.inf], [[1.0]]])

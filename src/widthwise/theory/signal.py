@@ -27,7 +27,6 @@ _NEAR_ONE = 1e-6  # a chi this close to one is one: what a variance of 1e-8 leav
 _TINY = 1e-8  # the variance at which "the limit of small signals" is read
 _STILL = 1e-9  # a relative change per layer below this is none
 _GRID = np.geomspace(1e-6, 1e6, 241)
-_TOLERANCE = 1e-8  # of a response
 _MOST_TERMS = 2048
 
 
@@ -175,10 +174,11 @@ def _along(block: AbstractLayer, q: np.ndarray) -> np.ndarray:
         return np.asarray(_step(block, jnp.asarray(filled))[0])[: q.size]
 
 
-def response(block: AbstractLayer, q: float) -> Response:
+def response(block: AbstractLayer, q: float, *, tolerance: float = 1e-8) -> Response:
     r"""$\chi_\parallel$ and $\chi_\perp$ of one more layer, an activation followed by a dense layer, at the variance q.
 
-    Raises ``ValueError`` for a variance that is not positive.
+    ``tolerance`` is for $\chi_\perp$, as in `propagation`. Raises ``ValueError`` for a variance that is
+    not positive, and where the tolerance cannot be reached.
 
     >>> from widthwise.networks import Dense
     >>> response(Chain((Apply("relu"), Dense(2.0))), 1.0)
@@ -186,7 +186,7 @@ def response(block: AbstractLayer, q: float) -> Response:
     """
     if not (np.isfinite(q) and q > 0):
         reject(f"a variance of {q}", "A response is taken at a positive variance", "Pass the variance of a layer")
-    _, parallel, perpendicular = _accurate(_step, block, np.full(_GRID.size + 1, q), _TOLERANCE)
+    _, parallel, perpendicular = _accurate(_step, block, np.full(_GRID.size + 1, q), tolerance)
     return Response(float(parallel[0]), float(perpendicular[0]))
 
 
@@ -194,7 +194,8 @@ def fixed_point(block: AbstractLayer, start: float) -> FixedPoint:
     r"""Find where the variance goes from ``start`` when the block is repeated without end.
 
     It is the next zero of $q'/q - 1$ in the direction of the first step; 0 or infinity where there is
-    none between 1e-6 and 1e6. Raises ``ValueError`` for a start outside of this range.
+    none between 1e-6 and 1e6. The response at infinity is read at 1e6, to some percent where a dual is
+    numerical. Raises ``ValueError`` for a start outside of this range.
 
     >>> from widthwise.networks import Dense
     >>> round(fixed_point(Chain((Apply("erf"), Dense(1.5, 0.05))), 1.0).value, 6)
@@ -210,7 +211,8 @@ def fixed_point(block: AbstractLayer, start: float) -> FixedPoint:
     path, grows = (grid[here:], growth[here:] > 0) if up else (grid[here::-1], growth[here::-1] > 0)
     crossed = np.flatnonzero(grows != up)
     if not len(crossed):
-        return FixedPoint(np.inf, response(block, path[-1])) if up else FixedPoint(0.0, response(block, _TINY))
+        far = response(block, float(path[-1]), tolerance=np.inf) if up else response(block, _TINY)
+        return FixedPoint(np.inf if up else 0.0, far)
     root = _refine(block, float(path[crossed[0] - 1]), float(path[crossed[0]]))
     return FixedPoint(root, response(block, root))
 

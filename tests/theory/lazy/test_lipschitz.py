@@ -40,7 +40,7 @@ def test_digits_on_balls(radius, value):
 
 
 def test_digits_at_the_start():
-    """The exact curvature at the start is 0.0442080 (one neuron's form): between what an attack finds and the bound there."""
+    """The exact curvature at the start is 0.0442080 (one neuron's form): between what an attack finds and the bound there."""  # noqa: E501
     problem = reference_problem()
     f, best = problem.f, 0.0
     second = jax.vmap(jax.vmap(jax.grad(jax.grad(TANH.fn))))
@@ -142,7 +142,7 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("radius", [0.0, 0.3, 1.0])
 def test_the_deep_bound_is_sound(name, radius):
-    """Exact second derivatives at the start and at random points of the sphere, and an adversarial search of the ball."""
+    """Exact second derivatives at the start and at random points of the sphere, and an adversarial search of the ball."""  # noqa: E501
     rng = np.random.default_rng(0)
     X = unit_rows(rng, 3, 3)
     model = sample(ARCHITECTURES[name], jr.key(5), 3)
@@ -204,7 +204,7 @@ def test_certified_and_estimated_are_kept_apart():
     assert bound.scaled(0.5).value == 0.5
     with pytest.raises(ValueError, match="Lipschitz constant of nan"):
         Smoothness(float("nan"), True)
-    with pytest.raises(ValueError, match="form='flat'.*did you mean 'flattened'"):
+    with pytest.raises(ValueError, match="form='flat'.*did you mean 'flattened'"):  # noqa: RUF043
         shallow(np.eye(2), np.ones(2), TANH, form="flat")
     assert shallow(np.eye(2), np.ones(2), activation("relu")).value == np.inf
     assert shallow_local(np.eye(2), np.eye(2), np.ones(2), activation("relu"))(1.0).value == np.inf

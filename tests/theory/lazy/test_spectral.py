@@ -1,4 +1,4 @@
-"""The spectral certificate: its integrals and constants by quadrature, its reference numbers, and when it."""
+"""The spectral certificate: its integrals by quadrature, its reference numbers, and when it beats the ball."""
 
 import jax
 import jax.numpy as jnp

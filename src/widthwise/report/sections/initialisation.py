@@ -18,6 +18,7 @@ from ..section import Figure, Formula, Number, Section, Series, Table, Text
 
 _ROWS = 128
 _DRAWS, _QUICK_DRAWS = 40, 10
+_TOLERANCE = 1e-3  # relative, of a predicted gradient: below what the draws can tell
 _SMALLEST = 1e-6  # variances below are not iterated: the signal is gone
 
 
@@ -39,10 +40,10 @@ def compute(context: Context) -> Initialisation:
     draws = _QUICK_DRAWS if context.settings.quick else _DRAWS
     with context.progress.task("Signals over draws of the network", draws) as advance:
         measured = signal_strength(context.network, X, context.key("signal"), draws, tick=advance)
-    predicted = propagation(context.network, np.mean(X**2, axis=1))
+    predicted = propagation(context.network, np.mean(X**2, axis=1), tolerance=_TOLERANCE)
     variance = predicted.variance.mean(axis=0)
     block = _hidden(context)
-    responses = tuple(response(block, q) if q > 0 else None for q in variance[:-1])
+    responses = tuple(response(block, q, tolerance=_TOLERANCE) if q > 0 else None for q in variance[:-1])
     end = fixed_point(block, float(variance[0])) if _SMALLEST < variance[0] < 1 / _SMALLEST else None
     return Initialisation(measured, variance, predicted.gradient.mean(axis=0), responses, end, len(X))
 
