@@ -98,7 +98,7 @@ def test_a_network_cut_out_of_a_wide_one_has_the_variances_of_its_own_width(para
 
 def test_the_whole_cut_out_is_the_whole():
     wide = sample(MLP(width=8, bias_variance=0.1).network(), jr.key(0), in_size=4)
-    np.testing.assert_array_equal(narrowed(wide, wide)(X[0]), wide(X[0]))
+    np.testing.assert_array_equal(narrowed(wide, wide)(jnp.asarray(X[0])), wide(jnp.asarray(X[0])))
 
 
 def test_two_draws_are_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from widthwise.claims import Status
 from widthwise.data import load, split, standardise
+from widthwise.measure import Method, Run
 from widthwise.networks import MLP
 from widthwise.report import Metadata, write
 from widthwise.report.context import Context, Settings
@@ -200,13 +201,28 @@ def test_a_duplicate_with_another_label_makes_the_kernel_singular_and_is_said():
 def run_with(held_out: float, drift: float):
     """A run with a given function gap and drift; all that ``regime`` looks at."""
 
-    class Fake:
-        diverged_at = twin_diverged_at = None
-        twin_test = twin_train = np.stack([np.zeros((4, 1)), np.ones((4, 1))])
-        test = train = np.stack([np.zeros((4, 1)), (1 + held_out) * np.ones((4, 1))])
-
-    Fake.drift = np.array([0.0, drift])
-    return Fake
+    twin, outputs = (np.stack([np.zeros((4, 1)), end * np.ones((4, 1))]) for end in (1.0, 1.0 + held_out))
+    zeros = np.zeros(2)
+    return Run(
+        method=Method("gd", 0.1, 1),
+        steps=np.arange(2.0),
+        train=outputs,
+        test=outputs,
+        twin_train=twin,
+        twin_test=twin,
+        names=(),
+        movement=np.zeros((2, 0)),
+        distance=zeros,
+        twin_distance=zeros,
+        gap=zeros,
+        drift=np.array([0.0, drift]),
+        risks=zeros,
+        losses=np.zeros(1),
+        limit=np.inf,
+        diverged_at=None,
+        twin_diverged_at=None,
+        model=lambda x: x,
+    )
 
 
 @pytest.mark.parametrize(

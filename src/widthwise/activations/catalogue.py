@@ -59,8 +59,8 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
 
     Raises ``ValueError`` for a slope that is not a finite number.
 
-    >>> leaky_relu(0.2).critical
-    (1.9230769230769231, 0.0)
+    >>> leaky_relu(0.5).critical
+    (1.6, 0.0)
     """
     if not math.isfinite(negative_slope):
         reject(f"negative_slope={negative_slope}", "A slope is a finite number", "Give for example 0.01")

@@ -189,7 +189,6 @@ def _family(networks: Sequence[Chain], widths: Sequence[int], key: Array, in_siz
     if not _is_affine(model):
         return [_stacked([sample(network, key, in_size)]) for network in networks]
     shapes = [eqx.filter_eval_shape(sample, network, key, in_size) for network in networks]
-    model = jax.tree.map(np.asarray, model)
     return [
         _stacked([narrowed(model, shape, block) for block in range(widest // width)])
         for width, shape in zip(widths, shapes, strict=True)
@@ -221,8 +220,10 @@ def _cut(wide: Any, shape: Any, block: int) -> Callable:
     (rows, columns), (every_row, every_column) = shape.weight.shape, wide.weight.shape
     row, column = _block(rows, every_row, block), _block(columns, every_column, block)
     fan_in = math.sqrt(every_column / columns) * wide.weight_scale / shape.weight_scale
-    bias = None if wide.bias is None else wide.bias[row]
-    return Affine(fan_in * wide.weight[row, column], bias, shape.weight_scale, shape.bias_scale)
+    # Cut by NumPy, which compiles nothing for a new shape.
+    weight = fan_in * np.asarray(wide.weight)[row, column]
+    bias = None if wide.bias is None else jnp.asarray(np.asarray(wide.bias)[row])
+    return Affine(jnp.asarray(weight), bias, shape.weight_scale, shape.bias_scale)
 
 
 def _block(size: int, every: int, block: int) -> slice:

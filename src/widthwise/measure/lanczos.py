@@ -65,8 +65,8 @@ def tridiagonalise(matvec: Matvec, start: PyTree[Array], steps: int) -> Tridiago
     steps are made than there are entries. Works under ``jax.jit``. Source: lanczos1950iteration.
 
     >>> A = jnp.diag(jnp.array([1.0, 2.0, 4.0]))
-    >>> tridiagonalise(lambda v: A @ v, jnp.ones(3), 2).diagonal.round(6).tolist()
-    [2.333333, 2.238095]
+    >>> [round(value, 6) for value in tridiagonalise(lambda v: A @ v, jnp.ones(3), 2).diagonal.tolist()]
+    [2.333333, 2.809524]
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(start))
     steps = min(steps, size)
@@ -86,7 +86,7 @@ def top_eigenvalue(tridiagonal: Tridiagonal) -> Estimate:
 
     >>> A = jnp.diag(jnp.array([1.0, 2.0, 4.0]))
     >>> top = top_eigenvalue(tridiagonalise(lambda v: A @ v, jnp.ones(3), 3))
-    >>> round(top.value, 12), top.error < 1e-12
+    >>> round(top.value, 12), bool(top.error < 1e-12)
     (4.0, True)
     """
     diagonal, off_diagonal, residual = _until_breakdown(tridiagonal)

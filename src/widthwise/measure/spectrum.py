@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from widthwise.numerics import reject
 
@@ -57,7 +57,7 @@ class Spectrum:
         return self.vectors @ (function(self.values)[:, None] * (self.vectors.T @ vectors))
 
 
-def spectrum(K: Float[np.ndarray, "n n"], error: float = 0.0) -> Spectrum:
+def spectrum(K: ArrayLike, error: float = 0.0) -> Spectrum:
     r"""Decompose a symmetric positive semidefinite matrix.
 
     ``error`` bounds the error of every entry relative to the largest diagonal entry $k$, as

@@ -17,8 +17,8 @@ class Apply(AbstractLayer):
 
     Takes an ``Activation`` or the name of one.
 
-    >>> Apply("relu")
-    Apply(activation=Activation(relu))
+    >>> Apply("relu").activation.name
+    'relu'
     """
 
     activation: Activation = eqx.field(converter=activation)

@@ -24,7 +24,7 @@ class MLP:
     unknown activation or parameterisation.
 
     >>> MLP(width=64, depth=1, activation="relu").network().layers[0]
-    Dense(weight_variance=2.0, bias_variance=0.0, size=64, parameterisation='ntk', use_bias=False)
+    Dense(weight_variance=2.0, bias_variance=0.0, size=64, use_bias=False)
     """
 
     width: int = 256

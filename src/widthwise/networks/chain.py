@@ -29,8 +29,9 @@ class Chain(AbstractLayer):
 
     Raises ``ValueError`` for a chain without layers or with something that is no layer.
 
-    >>> Chain((Dense(2.0), Apply("relu"), Dense(1.0, size=1))).layers[1]
-    Apply(activation=Activation(relu))
+    >>> from widthwise.networks import Apply, Dense
+    >>> Chain((Dense(2.0), Apply("relu"), Dense(1.0, size=1))).layers[2].size
+    1
     """
 
     layers: tuple[AbstractLayer, ...] = eqx.field(converter=tuple)
@@ -73,6 +74,7 @@ class Residual(AbstractLayer):
     shortcut; ending in an activation there would be cross terms, and ``ValueError`` is raised
     (Yang & Schoenholz 2017).
 
+    >>> from widthwise.networks import Apply, Dense
     >>> Residual(Chain((Apply("relu"), Dense(1.0))), scale=0.5).scale
     0.5
     """

@@ -42,7 +42,7 @@ class Dense(AbstractLayer):
     an unknown parameterisation (Jacot et al. 2018; Sohl-Dickstein et al. 2020).
 
     >>> Dense(2.0, 0.1)
-    Dense(weight_variance=2.0, bias_variance=0.1, size=None, parameterisation='ntk', use_bias=True)
+    Dense(weight_variance=2.0, bias_variance=0.1, use_bias=True)
     """
 
     weight_variance: float = 1.0

@@ -75,7 +75,7 @@ def risk(outputs: Float[np.ndarray, "... n k"], targets: Float[np.ndarray, "n k"
     >>> risk(np.ones((3, 4, 2)), np.zeros((4, 2))).tolist()
     [1.0, 1.0, 1.0]
     """
-    return 0.5 * np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1)
+    return np.asarray(0.5 * np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1))
 
 
 def diverged(run: Run) -> str:

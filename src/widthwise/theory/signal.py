@@ -84,7 +84,7 @@ def propagation(network: Chain, q: ArrayLike, *, tolerance: float = 1e-8) -> Pro
     >>> from widthwise.networks import MLP
     >>> found = propagation(MLP(depth=2, activation="relu").network(), [1.0])
     >>> found.variance.tolist(), found.gradient.tolist()
-    ([[2.0, 2.0, 1.0]], [[1.0, 1.0, 1.0]])
+    ([[2.0, 2.0, 1.0]], [[0.5, 0.5, 1.0]])
     """
     inputs = np.asarray(q, dtype=np.float64)
     if inputs.ndim != 1 or not np.all(np.isfinite(inputs) & (inputs >= 0)):

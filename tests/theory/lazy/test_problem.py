@@ -54,14 +54,14 @@ def test_centred_and_mirrored_outputs_start_at_zero():
     assert np.linalg.norm(problem.tangency.f0) > 1e-3
     centred, mirrored = problem.centred(), problem.mirrored()
     for other in (centred, mirrored):
-        assert not other.tangency.f0.any()
+        assert np.max(np.abs(other.tangency.f0)) < 1e-15  # compiled and interpreted, f(w0) may differ by rounding
         assert np.allclose(other.tangency.spectrum, problem.tangency.spectrum, rtol=1e-12)
     beta = problem.smoothness(0.0).value
     assert centred.smoothness(0.0).value == beta
     assert mirrored.smoothness(0.0).value == pytest.approx(beta / np.sqrt(2), rel=1e-15)
     assert mirrored.w0.size == 2 * problem.w0.size
     assert np.allclose(mirrored.probe.smoothness(0.0), problem.probe.smoothness(0.0) / np.sqrt(2))
-    assert not np.asarray(mirrored.probe.g(jnp.asarray(mirrored.w0))).any()
+    assert np.max(np.abs(np.asarray(mirrored.probe.g(jnp.asarray(mirrored.w0))))) < 1e-15
 
 
 def test_a_moved_problem_looks_at_a_larger_ball():

@@ -22,7 +22,7 @@ def test_the_constants():
     X = np.asarray(problem.f.X)
     assert np.linalg.eigvalsh((X @ X.T) ** 2)[-1] == pytest.approx(2.2816177342, abs=6e-11)
     assert np.allclose(np.asarray(problem.f.net.W)[0, :3], [0.12573022, -0.13210486, 0.64042265], atol=6e-9)
-    assert not seen.f0.any()
+    assert np.max(np.abs(seen.f0)) < 1e-15  # exactly zero but for the order of summation
 
 
 def test_the_thresholds():
@@ -51,7 +51,7 @@ def test_the_values_of_the_ball_certificate():
     for alpha, values in printed.items():
         bounds = certify(reference_problem().at(alpha)).bounds
         found = (bounds.path(np.inf), bounds.gap(np.inf), bounds.final_gap)
-        assert found == pytest.approx(values, rel=3e-9)  # the constant carries a margin of 1e-10
+        assert found == pytest.approx(values, rel=1e-9, abs=5.1e-11)  # the constant carries a margin of 1e-10
 
 
 def test_the_two_sided_bracket():

@@ -321,7 +321,7 @@ def _test_figure(context: Context, run: Run, curves: Curves | None) -> Figure:
 
 
 def _table(context: Context, run: Run, curves: Curves | None) -> Table:
-    chosen = np.unique(np.linspace(0, len(run.steps) - 1, 9).astype(int))
+    chosen = np.unique(np.linspace(0, len(run.steps) - 1, 9).astype(int)).tolist()
     losses, test = run.risks, risk(run.test, context.T_test)
     twin = [*risk(run.twin_train, context.T_train), *[None] * (len(run.steps) - len(run.twin_train))]
     columns = ["step", "network", "linearised, trained"]

@@ -131,6 +131,8 @@ def _joint(M: Float[np.ndarray, "n layers layers"]) -> float:
 def _forms(stages: list[Stage], radius: float) -> Float[np.ndarray, "n layers layers"]:
     r"""The matrices $M_i \ge 0$ with $|D^2f_i[U,U]| \le u^\top M_iu$ on the ball."""
     inputs, stages = np.linalg.norm(stages[0].outputs, axis=1), stages[1:]
+    if len(stages) == 1:  # an affine network bends nowhere
+        return np.zeros((len(inputs), 1, 1))
     moved, depth = _forward(stages, inputs, radius), len(stages)
     sides = _backward(stages, np.linalg.norm(moved, axis=2), radius)
     M = np.zeros((len(inputs), depth, depth))

@@ -103,8 +103,9 @@ def certify_spectrum(problem: LazyProblem) -> Certificate:
     seen = problem.tangency
     if why := obstacle(seen):
         return Certificate("LAZY-C2", problem, math.inf, math.nan, math.inf, problem.smoothness(0.0), reason=why)
-    found = smallest_ball(seen.sigma, integrals(problem).over(problem.alpha), problem.smoothness)
-    smoothness = problem.smoothness(seen.distance if found is None else found[0])
+    profile = _steady(problem.smoothness)
+    found = smallest_ball(seen.sigma, integrals(problem).over(problem.alpha), profile)
+    smoothness = profile(seen.distance if found is None else found[0])
     h = seen.laziness(smoothness.value)
     if why := uncertain(smoothness, h):
         return Certificate("LAZY-C2", problem, h, math.nan, math.inf, smoothness, reason=why)
@@ -172,11 +173,14 @@ def smallest_ball(sigma: float, flow: Integrals, profile: Profile) -> tuple[floa
     return float(high), b, float(a), float(p)
 
 
+def _steady(profile: Profile) -> Profile:
+    """A constant as it is; any other profile at a few radii only."""
+    return profile if isinstance(profile, Smoothness) and math.isinf(profile.radius) else in_steps(profile)
+
+
 def _least_alpha(problem: LazyProblem, certified: bool) -> float:
     """The smallest alpha with a certificate, by bisection below one that has it; infinite where none is found."""
-    profile = problem.smoothness
-    if not (isinstance(profile, Smoothness) and math.isinf(profile.radius)):
-        profile = in_steps(profile)
+    profile = _steady(problem.smoothness)
 
     def fits(alpha: float) -> bool:
         scaled = problem.at(alpha)

@@ -1,26 +1,17 @@
-"""The command line as its users meet it: output, errors in one line, exit status, and files that are whole."""
+"""Help, `list` and `check`, and how the command line refuses: output, exit status, one line of error."""
 
 import dataclasses
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from widthwise.claims import AtMost, Claim, Mutant, claims
 from widthwise.cli import main
-from widthwise.data import capacity, load
-from widthwise.networks import MLP, kernel
-from widthwise.numerics import Estimate, reject
-from widthwise.report import Metadata, Results
+from widthwise.numerics import Estimate
 
-RELU = ("--network", "mlp(depth=1, activation=relu)")  # its kernel is closed, and so quick
 CSV = "a,b,label\n1,2,x\n3,4.5,y\n5,6,x\n7,8,y\n"
 
 
@@ -241,163 +232,6 @@ def test_an_interruption_shows_what_was_done(made, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-def test_kernel_writes_what_kernel_computes(tmp_path, capsys):
-    out = tmp_path / "K.npz"
-    assert main(["kernel", "wine", "--network", "mlp(depth=1, activation=relu)", "--out", str(out)]) == 0
-    assert f"{out}: nngp and ntk of shape (178, 178)" in capsys.readouterr().out
-    expected = kernel(MLP(depth=1, activation="relu").network(), load("wine").X)
-    with np.load(out) as written:
-        np.testing.assert_array_equal(written["nngp"], expected.nngp)
-        np.testing.assert_array_equal(written["ntk"], expected.ntk)
-        assert written["error"] == expected.error
-        config = json.loads(str(written["config"]))
-    assert config["data"] == "wine"
-    assert config["features"] == list(load("wine").feature_names)
-    assert config["network"].startswith("mlp(")
-    assert os.listdir(tmp_path) == ["K.npz"]
-
-
-def test_kernel_of_standardised_features(tmp_path):
-    main(["kernel", "wine", "--network", "mlp(1, 1, relu)", "--standardise", "--out", str(tmp_path / "K.npz")])
-    X = load("wine").X
-    expected = kernel(MLP(depth=1, activation="relu").network(), (X - X.mean(axis=0)) / X.std(axis=0))
-    with np.load(tmp_path / "K.npz") as written:
-        # The scales agree to a few roundings of numbers below 1e4; the kernel's entries are below 10.
-        np.testing.assert_allclose(written["ntk"], expected.ntk, rtol=0, atol=1e-10)
-
-
-def test_kernel_of_features_alone(tmp_path, capsys):
-    (tmp_path / "data.csv").write_text("a,b\n1,2\n3,4\n1,2\n")
-    out = tmp_path / "K.npz"
-    assert main(["kernel", str(tmp_path / "data.csv"), *RELU, "--target", "none", "--out", str(out)]) == 0
-    assert "2 rows have the same features as another row; the kernel matrix is singular" in capsys.readouterr().err
-    with np.load(out) as written:
-        assert written["nngp"].shape == (3, 3)
-
-
-def test_kernel_points_out_features_that_should_be_scaled(tmp_path, capsys):
-    out = ["--out", str(tmp_path / "K.npz")]
-    main(["kernel", "wine", *RELU, *out])
-    assert "mean square up to 2.2e+05); --standardise" in capsys.readouterr().err
-    main(["kernel", "wine", *RELU, *out, "--standardise"])
-    assert "Note" not in capsys.readouterr().err
-
-
-def test_kernel_says_which_column_it_left_out(tmp_path, capsys):
-    (tmp_path / "data.csv").write_text(CSV)
-    assert main(["kernel", str(tmp_path / "data.csv"), *RELU, "--out", str(tmp_path / "K.npz")]) == 0
-    assert "the last column of data.csv, 'label', is taken" in capsys.readouterr().err
-
-
-def test_a_kernel_too_large_for_memory_is_refused_with_its_price(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(capacity, "available_memory", lambda: 10**6)
-    assert main(["kernel", "iris", *RELU, "--out", str(tmp_path / "K.npz")]) == 0
-    monkeypatch.setattr(capacity, "available_memory", lambda: 10**5)
-    assert main(["kernel", "iris", "--out", str(tmp_path / "L.npz")]) == 2
-    error = capsys.readouterr().err
-    assert "The kernel of 150 rows, two matrices of 0.00018 GB each, needs 0.000742 GB of memory" in error
-    assert "Take fewer rows" in error
-    assert os.listdir(tmp_path) == ["K.npz"]
-
-
-@pytest.mark.parametrize(
-    ("failure", "status"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)]
-)
-def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch, capsys, failure, status):
-    out = tmp_path / "K.npz"
-    out.write_bytes(b"old")
-
-    def half(file, **arrays):
-        file.write(b"half")
-        raise failure
-
-    monkeypatch.setattr(np, "savez", half)
-    assert main(["kernel", "iris", *RELU, "--out", str(out)]) == status
-    assert out.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["K.npz"]
-    assert ("No space left" in capsys.readouterr().err) == (status == 2)
-
-
-@pytest.fixture
-def reported(monkeypatch, tmp_path):
-    """Replace the report by one that only notes its arguments."""
-    noted = {}
-
-    def fake(**arguments):
-        noted.update(arguments)
-        with arguments["progress"].task("Kernel", total=3) as advance:
-            advance()
-        return Results((), Metadata("made", "mlp", "widthwise report", 0, {}), tmp_path / "index.html")
-
-    monkeypatch.setattr("widthwise.cli.report.report", fake)
-    return noted
-
-
-def test_report_hands_its_arguments_on(reported, capsys, tmp_path):
-    options = "--data x.csv --target y --network mlp(8) --optimizer adam --learning-rate 0.1 --steps 5 --seed 3 --quick"
-    assert main(["report", *options.split(), "--out", "there"]) == 0
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'index.html'}\n")
-    del reported["progress"]
-    assert reported == {
-        "data": "x.csv",
-        "target": "y",
-        "network": "mlp(8)",
-        "optimizer": "adam",
-        "learning_rate": 0.1,
-        "steps": 5,
-        "seed": 3,
-        "out": Path("there"),
-        "quick": True,
-    }
-
-
-def test_report_without_arguments_is_digits(reported):
-    assert main(["report"]) == 0
-    assert (reported["data"], reported["network"], reported["optimizer"]) == ("digits", "mlp", "gd")
-    assert reported["learning_rate"] is reported["steps"] is reported["target"] is None
-
-
-def test_report_opens_the_page_on_demand(reported, monkeypatch, tmp_path):
-    opened = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    main(["report"])
-    main(["report", "--no-open"])
-    assert opened == []
-    main(["report", "--open"])
-    assert opened == [(tmp_path / "index.html").as_uri()]
-
-
-def test_report_refusals_are_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("widthwise.cli.report.report", lambda **_: reject("This came", "That\nis allowed", "Do so"))
-    assert main(["report"]) == 2
-    assert capsys.readouterr().err == "widthwise: This came. That is allowed. Do so.\n"
-
-
-def in_a_process(*arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-    command = [sys.executable, "-m", "widthwise", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
-
-
-def test_a_reader_that_leaves_early_is_no_error():
-    read, write = os.pipe()
-    os.close(read)
-    process = in_a_process("list", stdout=write)
-    os.close(write)
-    assert process.communicate()[1] == ""
-    assert process.returncode == 0
-
-
-def test_the_module_runs_and_sets_float64(tmp_path):
-    out = tmp_path / "K.npz"
-    process = in_a_process("kernel", "iris", *RELU, "--out", str(out), stdout=subprocess.PIPE)
-    said, _ = process.communicate()
-    assert process.returncode == 0
-    assert str(out) in said
-    with np.load(out) as written:
-        assert written["ntk"].dtype == np.float64
-
-
 def test_main_sets_float64(made):
     with jax.enable_x64(False):
         pass
@@ -407,19 +241,3 @@ def test_main_sets_float64(made):
         assert jax.config.jax_enable_x64
     finally:
         jax.config.update("jax_enable_x64", True)
-
-
-def test_control_c_ends_with_a_sentence():
-    """A real interruption, sent while a long kernel is being computed."""
-    code = """
-import os, signal, widthwise.cli.kernel as command
-from widthwise.cli import main
-command.kernel = lambda network, X: os.kill(os.getpid(), signal.SIGINT)
-raise SystemExit(main(["kernel", "iris"]))
-"""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 130
-    assert "Interrupted." in done.stderr
-    assert "Traceback" not in done.stderr
-    assert signal.getsignal(signal.SIGINT) is not None
