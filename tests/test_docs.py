@@ -16,7 +16,7 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Examples that train a network.
+# Examples that train a network; pages of cells are long too, and are run when the documentation is built.
 LONG = re.compile(r"\breport\(")
 
 
@@ -59,7 +59,7 @@ def programs() -> Iterator:
         cells = "\n".join(content for language, content in found if language.startswith("{code-cell}"))
         for number, program in enumerate([*alone, cells], start=1):
             if program.strip():
-                marks = [pytest.mark.slow] if LONG.search(program) else []
+                marks = [pytest.mark.slow] if LONG.search(program) or program == cells else []
                 yield pytest.param(program, id=f"{page.relative_to(ROOT)}:{number}", marks=marks)
 
 

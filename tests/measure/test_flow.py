@@ -140,3 +140,20 @@ def test_bad_input(change, words):
 def test_a_start_that_is_not_finite():
     with pytest.raises(ValueError, match="residual of norm"):
         gradient_flow(lambda w: 1 / w, [0.0], [1.0], times=[1.0])
+
+
+def test_a_factor_so_large_that_the_parameters_are_rounded():
+    r"""A displacement of v/alpha is lost in w: the tolerance follows, the error says so, and the flow gets to its end."""
+    w0 = np.array([0.3, -0.7, 0.9])
+    f = Partial(lambda at, w: jnp.sin(w[:2] * w[2]) - jnp.sin(at[:2] * at[2]), jnp.asarray(w0))
+    J = np.asarray(jax.jacobian(f)(jnp.asarray(w0)))
+    alpha, y = 1e10, np.array([1.0, -2.0])
+    slowest = alpha**2 * np.linalg.eigvalsh(J @ J.T)[0]
+    flow = gradient_flow(f, w0, y, alpha, times=TIMES, rate=slowest, max_steps=2000)
+    values, vectors = np.linalg.eigh(J @ J.T)
+    decay = np.exp(-np.outer(flow.times / values[0], values))
+    # At this factor the flow is that of the linearisation, up to 1/alpha.
+    twin = (alpha * np.asarray(f(jnp.asarray(w0))) - y) @ vectors * decay @ vectors.T
+    allowed = alpha * np.linalg.norm(J, 2) * flow.error
+    assert flow.error > 1e-10 * np.linalg.norm(y) / (alpha * np.sqrt(values[0]))
+    np.testing.assert_allclose(flow.residuals, twin, rtol=0, atol=allowed)

@@ -120,6 +120,7 @@ def test_tiles_change_nothing(monkeypatch, name):
     np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=0, atol=(whole.error + parts.error) * whole.ntk.max())
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     X=hnp.arrays(float, (6, 3), elements=st.floats(-3, 3, width=16)),

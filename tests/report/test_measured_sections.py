@@ -50,7 +50,12 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+QUICK = ("gradient descent", "divergence")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]
+)
 def case(request):
     made = CASES[request.param]()
     return request.param, made, {section.key: section for section in (make(made) for make in SECTIONS)}
@@ -182,6 +187,7 @@ def test_regression_is_scored_by_its_residuals():
     assert found["rmse-network"].value == pytest.approx(math.sqrt(left / len(guess)))
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_sections():
     first, second = (CASES["gradient descent"]() for _ in range(2))
     for make in SECTIONS:

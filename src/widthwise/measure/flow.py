@@ -92,7 +92,8 @@ def gradient_flow(
         alpha: the factor on the output, above 0.
         times: increasing times (k,) above 0 at which to save, in units of 1/rate.
         rate: the inverse unit of time; $\alpha^2\sigma_{min}^2$ makes the slowest direction decay like $e^{-\tau}$.
-        rtol: the tolerance of one step relative to $\|r_0\|^2/\|J^\top r_0\|$, a lower bound on the way to go.
+        rtol: the tolerance of one step relative to $\|r_0\|^2/\|J^\top r_0\|$, a lower bound on the way to go;
+            where rounding of the parameters disturbs a step by more, the tolerance is that.
         max_steps: give up after so many steps.
         least_step: steps, in the unit of times, are not made smaller than this, whatever the tolerance asks for. A
             flow can slide along a kink of f, where steps would shrink for ever; its error is then not bounded.
@@ -115,14 +116,22 @@ def gradient_flow(
             return _at_rest(f, w0, y, alpha, times, rate)
         meter = diffrax.NoProgressMeter() if progress is None else _Meter(progress)
         start, targets, moments = (jnp.asarray(part) for part in (w0, y, times))
-        numbers = jnp.array([alpha, rate, rtol * scale, least_step], dtype=float)
+        tolerance = max(rtol * scale, _rounding(w0, alpha))
+        numbers = jnp.array([alpha, rate, tolerance, least_step], dtype=float)
         states, last, result, steps = _integrate(f, start, targets, moments, numbers, max_steps, meter, least_step > 0)
-        tolerance = math.inf if least_step else rtol * scale
-        flow = _flow(f, w0, y, alpha, times, rate, tolerance, states, steps)
+        flow = _flow(f, w0, y, alpha, times, rate, math.inf if least_step else tolerance, states, steps)
         flow = _explained(flow, f, w0, alpha, times, float(last), result, max_steps)
     if throw and flow.code is not FlowCode.SUCCESSFUL:
         raise RuntimeError(flow.reason)
     return flow
+
+
+def _rounding(w0: np.ndarray, alpha: float) -> float:
+    r"""What the rounding of $w_0 + v/\alpha$ does to a step of v: no tolerance below it can be kept.
+
+    A step moves v by at most about ten times what it changes $\alpha w$ by, and $w$ is rounded entry by entry.
+    """
+    return 10.0 * alpha * float(np.finfo(float).eps * np.linalg.norm(w0) / math.sqrt(w0.size))
 
 
 @eqx.filter_jit
@@ -131,7 +140,8 @@ def _integrate(f, w0, y, times, numbers, max_steps, meter, forced):
 
     def field(_, state, __):
         outputs, pull = jax.vjp(f, w0 + state[0] / alpha)
-        velocity = -(alpha**2 / rate) * pull(alpha * outputs - y)[0]
+        # Scaled before it is pulled back: a factor behind the last matrix product keeps XLA from calling the fast one.
+        velocity = pull(-(alpha**2 / rate) * (alpha * outputs - y))[0]
         return velocity, jnp.linalg.norm(velocity)
 
     def size(state):

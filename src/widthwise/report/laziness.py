@@ -35,6 +35,8 @@ from .experiment import trained
 
 _ROWS, _TEST_ROWS = 12, 20
 _TIMES = tuple(np.concatenate([np.linspace(0.0, 1.0, 6)[1:], np.linspace(1.0, 14.0, 9)[1:]]).tolist())
+# Beyond this condition number flows are followed for a shorter time: what they cost grows with its square.
+_CONDITION, _MOST_CONDITION = 8.0, 20.0
 _ABOVE = 1.05  # how far above a threshold a certificate is put to the test
 # Flows of larger networks take minutes: beyond the first only one is followed, beyond the second none.
 _MANY, _MOST = 300_000, 2_000_000
@@ -93,7 +95,7 @@ def study(context: Context) -> Study:
     profile = own.smoothness
     if not isinstance(profile, Smoothness):  # asked for again and again at the same radii
         profile = functools.cache(profile)
-    own = replace(own, times=_TIMES, smoothness=profile)
+    own = replace(own, times=_times(own), smoothness=profile)
     centred = own.centred()
     at_one = {claim: certified(own) for claim, certified in THEOREMS.items()}
     thresholds = {claim: certified(centred) for claim, certified in THEOREMS.items()}
@@ -101,6 +103,12 @@ def study(context: Context) -> Study:
     with context.progress.task("Certificates against gradient flows", len(alphas)) as advance:
         points = tuple(_point(centred, alpha, advance) for alpha in alphas)
     return Study(len(rows), own, centred, at_one, thresholds, points, _estimate(own, run))
+
+
+def _times(problem: LazyProblem) -> tuple[float, ...]:
+    """When the flow is looked at, in the problem's own unit, which grows up to a condition number of 20."""
+    stretched = min(problem.tangency.kappa, _MOST_CONDITION) / _CONDITION
+    return tuple(np.asarray(_TIMES) / max(1.0, stretched**2))
 
 
 @dataclass(frozen=True, eq=False)

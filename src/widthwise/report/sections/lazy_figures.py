@@ -80,10 +80,11 @@ def certified_figure(found: Study) -> tuple[Figure, ...]:
         return ()
     claim = next(claim for claim in ("LAZY-C1", "LAZY-C2", "LAZY-22") if claim in point.ratios)
     seen, bounds = follow(point.problem), THEOREMS[claim](point.problem).bounds
+    times = seen.seconds * (point.alpha * point.problem.tangency.sigma_min) ** 2
     series = []
     for name, measured in (("residual", seen.residual), ("path", seen.path), ("gap", seen.gap)):
-        series += _positive(f"{name}, measured", seen.times, measured, group=name)
-        series += _positive(f"{name}, bound", seen.times, getattr(bounds, name)(seen.seconds), role="bound", group=name)
+        series += _positive(f"{name}, measured", times, measured, group=name)
+        series += _positive(f"{name}, bound", times, getattr(bounds, name)(seen.seconds), role="bound", group=name)
     return (
         Figure(
             key="certified-flow",
