@@ -29,7 +29,7 @@ demo: .venv/.core  ## Write the report on the digits data set: widthwise-report/
 	$(BIN)/widthwise report $(ARGS)
 
 test: .venv/.dev  ## Run the tests (SLOW=1: the slow ones too)
-	$(BIN)/python -m pytest -n $(WORKERS) $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m "slow or not slow") $(ARGS)
 
 check: .venv/.core  ## Check every claim and every mutant of it
 	$(BIN)/widthwise check --all $(ARGS)

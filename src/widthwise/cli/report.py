@@ -1,14 +1,15 @@
 """`widthwise report`: the page about a network and its data."""
 
+import time
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from widthwise.report import report
+from widthwise.report import PAGE, report
 
-from .console import shown_progress, write_line
+from .console import say, shown_progress, write_line
 from .options import Column, Count, Flag
 
 
@@ -32,25 +33,31 @@ def write_report(
         network: Such as "mlp(width=512, depth=3, activation=gelu)".
         optimizer: Gradient descent or gradient flow on all data, or SGD or Adam on batches.
         learning_rate: Step size; by default a stable one, from the theory.
-        steps: Number of training steps; by default from the theory.
+        steps: Number of training steps; by default 400, or 100 with --quick.
         seed: Equal seeds give equal numbers.
         out: Folder for index.html, one self-contained page, and results.json, every number on it.
         show: Open the page in the browser; by default not.
         quick: Fewer widths and draws: done sooner, with wider error bars.
     """
-    with shown_progress() as progress:
-        results = report(
-            data=data,
-            target=target,
-            network=network,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            steps=steps,
-            seed=seed,
-            out=out,
-            quick=quick,
-            progress=progress,
-        )
+    began, page = time.time(), out / PAGE
+    try:
+        with shown_progress() as progress:
+            results = report(
+                data=data,
+                target=target,
+                network=network,
+                optimizer=optimizer,
+                learning_rate=learning_rate,
+                steps=steps,
+                seed=seed,
+                out=out,
+                quick=quick,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if page.exists() and page.stat().st_mtime >= began:
+            say(f"The page so far: {page}")
+        raise
     write_line(str(results))
     if show and results.page is not None:
         webbrowser.open(results.page.absolute().as_uri())

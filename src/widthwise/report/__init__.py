@@ -1,11 +1,12 @@
 """The report: sections that state results, and the page that shows them."""
 
 from .progress import Progress, Silent, Terminal
-from .results import Results, prepare, write
+from .results import PAGE, Results, prepare, write
 from .run import report
 from .section import Figure, Formula, Grid, Mark, Metadata, Number, Section, Series, Table
 
 __all__ = [
+    "PAGE",
     "Figure",
     "Formula",
     "Grid",

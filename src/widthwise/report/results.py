@@ -24,6 +24,7 @@ from .page import GENERATOR, render
 from .section import Figure, Metadata, Number, Section, Series, Table
 
 FORMAT = "widthwise-report"
+# The two files in the folder of a report.
 PAGE, DATA = "index.html", "results.json"
 
 
