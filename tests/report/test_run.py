@@ -46,8 +46,8 @@ REFUSALS = [
     ({"data": "header.csv"}, "header|rows"),
     ({"data": "one.csv"}, "row"),
     ({"data": "text.csv"}, "'four'.*line 3"),
-    ({"data": "gap.csv"}, "nan.*line 3"),
-    ({"data": "infinite.csv"}, "inf.*line 3"),
+    ({"data": "gap.csv"}, "line 3 .*is missing"),
+    ({"data": "infinite.csv"}, "line 3 .*is infinite"),
     ({"data": "constant.csv"}, "constant|every feature|no feature"),
     ({"data": "classes.csv"}, "classes"),
     ({"data": "good.csv", "target": "lable"}, "did you mean 'label'"),
@@ -57,8 +57,6 @@ REFUSALS = [
     ({"network": "mlp(weight_variance=-1)"}, "weight_variance=-1"),
     ({"network": "__import__('os').system('touch harm')"}, "__import__"),
     ({"network": "mlp(width=__import__('os').system('touch harm'))"}, "__import__|width"),
-    ({"network": 7}, "type int"),
-    ({"optimizer": "lbfgs"}, "optimizer='lbfgs'"),
     ({"learning_rate": -1.0}, "learning_rate=-1"),
     ({"learning_rate": float("nan")}, "learning_rate=nan"),
     ({"steps": 0}, "steps=0"),
@@ -98,7 +96,7 @@ def test_an_interruption_leaves_a_valid_page_of_what_was_finished(tmp_path, monk
     assert sorted(os.listdir(tmp_path)) == ["index.html", "results.json"]
     data = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert data["partial"] is True
-    assert [section["key"] for section in data["sections"]] == ["summary", "initialisation", "provenance"]
+    assert list(data["sections"]) == ["summary", "initialisation", "how"]
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert page.rstrip().endswith("</html>")
     assert "Test accuracy" in page  # among what is missing

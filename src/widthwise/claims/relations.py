@@ -10,7 +10,7 @@ import math
 
 import equinox as eqx
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 from widthwise.numerics import Estimate, exponent_estimate, mean_and_sem
 
@@ -129,7 +129,7 @@ def quantile(sigmas: float, draws: int) -> float:
     >>> round(quantile(5.0, 10**6), 3), round(quantile(5.0, 10), 1)
     (5.0, 12.4)
     """
-    return float(stats.t.isf(stats.norm.sf(sigmas), draws - 1)) if draws > 1 else math.inf
+    return float(-stdtrit(draws - 1, ndtr(-sigmas))) if draws > 1 else math.inf
 
 
 def least_draws(relation: AbstractRelation) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import sklearn
 
 from widthwise.numerics import reject
 
@@ -12,7 +11,9 @@ from .dataset import Dataset
 
 def _scikit_learn(loader: str) -> Callable[[str], Dataset]:
     def load(name: str) -> Dataset:
-        bunch = getattr(sklearn.datasets, loader)()  # loads sklearn.datasets now, not when widthwise is imported
+        from sklearn import datasets  # takes a second, which not every command needs
+
+        bunch = getattr(datasets, loader)()
         classes = tuple(map(str, getattr(bunch, "target_names", ())))
         task = "classification" if classes else "regression"
         return Dataset(name, bunch.data, bunch.target, task, tuple(map(str, bunch.feature_names)), classes)

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
+import scipy  # scipy.stats is loaded when it is first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from .errors import reject
 from .estimate import Estimate
@@ -37,7 +37,7 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple
     """
     if not 0 <= successes <= trials or trials < 1:
         reject(f"{successes} successes in {trials} trials", "0 <= successes <= trials, trials >= 1", "Check the counts")
-    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    interval = scipy.stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
 
