@@ -143,7 +143,7 @@ def test_a_start_that_is_not_finite():
 
 
 def test_a_factor_so_large_that_the_parameters_are_rounded():
-    r"""A displacement of v/alpha is lost in w: the tolerance follows, the error says so, and the flow gets to its end."""
+    r"""A displacement v/alpha is lost in w: the tolerance follows, the error says so, and the flow gets to its end."""
     w0 = np.array([0.3, -0.7, 0.9])
     f = Partial(lambda at, w: jnp.sin(w[:2] * w[2]) - jnp.sin(at[:2] * at[2]), jnp.asarray(w0))
     J = np.asarray(jax.jacobian(f)(jnp.asarray(w0)))
