@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import sklearn
 
 from widthwise.numerics import reject
 
@@ -11,9 +12,7 @@ from .dataset import Dataset
 
 def _scikit_learn(loader: str) -> Callable[[str], Dataset]:
     def load(name: str) -> Dataset:
-        from sklearn import datasets  # takes a second, which not every command needs
-
-        bunch = getattr(datasets, loader)()
+        bunch = getattr(sklearn.datasets, loader)()  # loads sklearn.datasets now, not when widthwise is imported
         classes = tuple(map(str, getattr(bunch, "target_names", ())))
         task = "classification" if classes else "regression"
         return Dataset(name, bunch.data, bunch.target, task, tuple(map(str, bunch.feature_names)), classes)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.linear_model import RidgeCV
 
 _RIDGES = np.geomspace(1e-4, 1e6, 41)
 
@@ -13,8 +14,6 @@ def ridge(X: Float[np.ndarray, "n d"], T: Float[np.ndarray, "n k"], X_test: Floa
     >>> outputs.round(6).tolist()
     [[1.0], [1.0], [1.0]]
     """
-    from sklearn.linear_model import RidgeCV  # takes a second, which not every command needs
-
     model = RidgeCV(alphas=_RIDGES).fit(X, T)
     return np.reshape(model.predict(X_test), (len(X_test), T.shape[1])), float(np.asarray(model.alpha_))
 

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from widthwise.data import Dataset, Standardised
-from widthwise.measure import Spectrum, spectrum
+from widthwise.measure import Spectrum, ntk_sharpness, spectrum
 from widthwise.networks import MLP, Chain, Kernels, kernel, sample
-from widthwise.numerics import nearest, reject
+from widthwise.numerics import Estimate, nearest, reject
 
 from .progress import Progress, Silent
 from .section import Section
@@ -41,8 +42,8 @@ class Settings:
     """How the network is trained and how much is measured.
 
     optimizer: "gd" (full batch), "flow" (gradient flow), "sgd" or "adam" (mini-batches).
-    learning_rate: None takes half the stable limit of the kernel; for Adam 0.001. For the flow it is
-        the time that one step stands for.
+    learning_rate: None takes half the smaller of two stable limits, of the kernel at infinite width and of this
+        network's own; for Adam 0.001. For the flow it is the time that one step stands for.
     steps: number of updates; None means 400, or 100 when quick.
     batch: rows in a mini-batch of SGD and Adam.
     seed: every random choice follows from it.
@@ -220,11 +221,16 @@ class Context:
         return 2.0 * len(self.X_train) / self.ntk_spectrum.largest
 
     @property
+    def own_stable_rate(self) -> float:
+        r"""The same from the network's own kernel at the start, $2n/\lambda_{\max}(\hat\Theta)$."""
+        return 2.0 / self.once(kernel_curvature).value
+
+    @property
     def learning_rate(self) -> float:
-        """The learning rate that is used: the given one, half the stable one, or 0.001 for Adam."""
+        """The learning rate that is used: the given one, half the smaller stable one, or 0.001 for Adam."""
         if self.settings.learning_rate is not None:
             return float(self.settings.learning_rate)
-        return 1e-3 if self.settings.optimizer == "adam" else 0.5 * self.stable_rate
+        return 1e-3 if self.settings.optimizer == "adam" else 0.5 * min(self.stable_rate, self.own_stable_rate)
 
     def once(self, compute: "Callable[[Context], Shared]") -> Shared:
         """Return ``compute(context)``, computed when it is first asked for and then kept.
@@ -234,3 +240,8 @@ class Context:
         if compute not in self._once:
             self._once[compute] = compute(self)
         return self._once[compute]
+
+
+def kernel_curvature(context: Context) -> Estimate:
+    r"""The largest eigenvalue of $\hat\Theta/n$, the network's own kernel at the start; kept by ``context.once``."""
+    return ntk_sharpness(context.model, jnp.asarray(context.X_train))

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.measure import Method, Run, hessian_sharpness, ntk_sharpness, train
+from widthwise.measure import Method, Run, hessian_sharpness, train
 from widthwise.numerics import Estimate
 from widthwise.theory.infinite_width import Ensemble, ensemble
 from widthwise.theory.lazy import Steps
 
-from .context import Context
+from .context import Context, kernel_curvature
 
 PROBE = 32  # inputs on which the kernel is followed
 
@@ -48,9 +48,8 @@ def curvature(context: Context) -> Curvature:
     """Measure the curvature of the risk at the start and, where the network did not diverge, at the end."""
     run = context.once(trained)
     X, T = jnp.asarray(context.X_train), jnp.asarray(context.T_train)
-    with context.progress.task("Curvature of the loss", 3) as advance:
-        kernel = ntk_sharpness(context.model, X)
-        advance()
+    kernel = context.once(kernel_curvature)
+    with context.progress.task("Curvature of the loss", 2) as advance:
         hessian = hessian_sharpness(context.model, X, T)
         advance()
         end = None if run.diverged_at is not None else hessian_sharpness(run.model, X, T)

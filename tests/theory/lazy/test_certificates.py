@@ -329,3 +329,10 @@ def test_a_wrong_constant_is_seen_in_every_unit():
     scaled = extremal(100.0, 1e6, 0.3 / 100.0)
     assert certify(scaled).h == pytest.approx(certify(plain).h, rel=1e-12)
     assert activation("tanh").curvature_bound == pytest.approx(0.7698003589, abs=5e-11)
+
+
+def test_the_constant_of_the_theorem():
+    problem = extremal(1.0, 1.0, 0.6)
+    assert certify_theorem(problem, constant=288.0).threshold == certify_theorem(problem).threshold / 2
+    with pytest.raises(ValueError, match=r"constant=1\.0.*at least 288"):
+        certify_theorem(problem, constant=1.0)

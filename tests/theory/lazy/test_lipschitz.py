@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from widthwise.activations import ACTIVATIONS, activation
+from widthwise.activations import ACTIVATIONS, Activation, activation
 from widthwise.networks import MLP, Apply, Chain, Dense, Residual, sample
 from widthwise.operators import flatten
 from widthwise.theory.lazy import Shallow, Smoothness, attack, certified_smoothness, difference_quotient
@@ -207,3 +207,20 @@ def test_certified_and_estimated_are_kept_apart():
         shallow(np.eye(2), np.ones(2), TANH, form="flat")
     assert shallow(np.eye(2), np.ones(2), activation("relu")).value == np.inf
     assert shallow_local(np.eye(2), np.eye(2), np.ones(2), activation("relu"))(1.0).value == np.inf
+
+
+def test_a_function_under_a_known_name_is_not_taken_for_the_known_one():
+    r"""$\tanh(3z)$ bends nine times as much as tanh and elsewhere: the places of its maxima are not those of tanh."""
+    steep = Activation("tanh", lambda z: jnp.tanh(3 * z), slope_bound=3.0, curvature_bound=9 * 0.7698003589195)
+    z = np.linspace(-0.5, 0.5, 1001)
+    t = np.tanh(3 * z)
+    bound = shallow_local(np.eye(1), np.zeros((1, 1)), [1.0], steep)(0.5).value
+    assert bound >= np.max(np.abs(18 * t * (1 - t**2)))
+
+
+def test_an_output_that_does_not_exist_is_refused():
+    model = sample(MLP(width=4, depth=1, activation="tanh").network(outputs=2), jr.key(0), in_size=3)
+    last, second = (certified_smoothness(model, np.eye(3), output)(0.5).value for output in (-1, 1))
+    assert last == second
+    with pytest.raises(ValueError, match=r"output=2.*has 2 outputs"):
+        certified_smoothness(model, np.eye(3), 2)

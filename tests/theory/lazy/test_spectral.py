@@ -10,7 +10,16 @@ from scipy.integrate import quad
 from sklearn.datasets import load_iris
 
 from widthwise.activations import activation
-from widthwise.theory.lazy import Shallow, certify, certify_spectrum, certify_theorem, compare, shallow_problem
+from widthwise.theory.lazy import (
+    LazyProblem,
+    Shallow,
+    Smoothness,
+    certify,
+    certify_spectrum,
+    certify_theorem,
+    compare,
+    shallow_problem,
+)
 from widthwise.theory.lazy.examples import aligned_quadratic, extremal
 from widthwise.theory.lazy.lipschitz import shallow_local
 from widthwise.theory.lazy.reference import reference_problem
@@ -139,3 +148,22 @@ def test_a_profile_is_used_on_the_ball_it_certifies():
     assert found.smoothness.value < problem.smoothness(0.0).value
     assert found.bounds.radius < certify_spectrum(problem).bounds.radius
     assert found.smoothness.radius >= found.bounds.radius
+
+
+@pytest.mark.parametrize(("start", "y"), [(0.0, 1.0), (1.0, 1.0), (1.0, 2.0), (0.0, 0.0)])
+def test_a_linear_map_is_certified_at_every_alpha(start, y):
+    problem = LazyProblem(lambda w: 2.0 * w + start, np.zeros(1), np.array([y]), 1.0, Smoothness(0.0, True))
+    found = certify_spectrum(problem)
+    assert found.certified
+    assert found.threshold == 0.0
+
+
+@pytest.mark.parametrize(("alpha", "certified"), [(0.3, False), (1.0, True), (3.0, False)])
+def test_the_alphas_between_which_a_start_off_zero_is_lazy_are_found(alpha, certified):
+    """f(w0) = 1 = y: alpha = 1 starts at the target, smaller and larger ones do not."""
+    problem = LazyProblem(lambda w: 1.0 + w - 5.0 * w**2, np.zeros(1), np.ones(1), alpha, Smoothness(10.0, True))
+    found = certify_spectrum(problem)
+    assert found.certified is certified
+    assert 0.9 < found.threshold < 1.0
+    if alpha < found.threshold:
+        assert "below the threshold" in found.reason

@@ -81,7 +81,8 @@ def _lead(context: Context, found: Initialisation) -> Text:
         " arrives at the first layer",
     )
     if found.end is None:
-        return (*way, ": the signal is lost, whatever the depth.")
+        fate = "is lost" if found.variance[0] < 1.0 else "is beyond all scales"
+        return (*way, f": the signal {fate}, whatever the depth.")
     return (
         *way,
         f". The initialisation is {found.end.response.phase}: where the variance goes when the hidden layer is "
@@ -117,6 +118,8 @@ def _worst(name: str, measured, predicted: np.ndarray) -> Number:
 
 
 def _consequence(context: Context, found: Initialisation) -> tuple[Text, ...]:
+    if found.end is None and found.variance[0] > 1.0:
+        return ("Lower the weight variance: at this size an activation is all linear or all saturated.",)
     if found.end is None:
         return (
             "Raise the weight variance, or give the biases a variance: a signal that is zero cannot be learned from.",

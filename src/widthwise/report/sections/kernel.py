@@ -22,6 +22,7 @@ _WIDTHS, _QUICK_WIDTHS = (32, 64, 128, 256, 512), (16, 32, 64, 128)
 _DRAWS, _QUICK_DRAWS = 16, 8
 _WIDEST = 2048  # wider networks are not drawn: their deviation is read off the rate
 _SHUFFLES = 20
+_LITTLE = 0.2  # share of a squared deviation that is little
 
 
 def widths(context: Context) -> WidthStudy:
@@ -81,7 +82,9 @@ def section(context: Context) -> Section:
 
 def _lead(context: Context, study: WidthStudy) -> Text:
     return (
-        f"At width {_shown_width(context, study)} the empirical NTK deviates from its infinite-width limit by ",
+        "At width ",
+        Number("width of these networks", _shown_width(context, study)),
+        " the empirical NTK deviates from its infinite-width limit by ",
         _own(study, _shown_width(context, study)),
         "; over the widths the deviation goes like the width to the power ",
         Number.of("exponent of the NTK deviation", study.rate("ntk"), error_is="bootstrap over draws"),
@@ -109,8 +112,9 @@ def _bias(study: WidthStudy) -> Text:
     shift = Number(
         "c of the NTK bias", math.sqrt(max(squared.value, 0.0)), interval=root(squared), error_is="two standard errors"
     )
+    start = "Nearly all of this is scatter" if most < _LITTLE else "Part of this is scatter"
     return (
-        "Nearly all of this is scatter from network to network, of the order width^(−1/2). The mean over networks is "
+        f"{start} from network to network, of the order width^(−1/2). The mean over networks is "
         "shifted by c/width, with c = ",
         shift,
         "" if squared.value > 3 * squared.error else " (not told from zero by these draws)",

@@ -230,10 +230,16 @@ def _held(found: Study) -> tuple[Text, ...]:
             f"Put to the test at {counted(len(beyond), 'certified factor')}, the flow was followed to its end: "
             "measured over bound is at most ",
             most,
-            f" ({quantity} at alpha = {alpha:.4g}, {claim}), so the certificates hold; how far below 1 they stay is "
-            "their slack.",
+            f" ({quantity} at alpha = {alpha:.4g}, {claim}), {_outcome(found)}.",
         ),
     )
+
+
+def _outcome(found: Study) -> str:
+    """What the verdicts of the sweep come to."""
+    if any(verdict.status is Status.VIOLATED for point in found.points for verdict in point.verdicts):
+        return "and a certificate is violated: its theorem or this program is wrong"
+    return "so the certificates hold; how far below 1 they stay is their slack"
 
 
 def _worst(points: tuple[Point, ...]) -> tuple[float, str, str, float] | None:

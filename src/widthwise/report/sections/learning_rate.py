@@ -77,14 +77,16 @@ def _rate(context: Context) -> Number:
 
 def _lead(context: Context, run: Run) -> Text:
     said = {
-        "stable": "never rose above where it began",
+        "stable": "never rose noticeably above where it began",
         "catapult": "first rose and then fell below where it began",
         "unstable": "ended above where it began",
-        "diverged": f"diverged: at step {run.diverged_at} it was beyond {_LIMIT} times its start",
+        "diverged": f"diverged: at step {run.diverged_at} it was beyond the limit at which divergence is called",
     }
     kind = context.settings.optimizer
     if kind == "flow":
         said = {"stable": "was followed by an adaptive solver, which takes stable steps by itself"}
+    elif kind in ("sgd", "adam"):
+        said |= {"stable": "never rose beyond the scatter of mini-batches"}
     method = {"gd": "at the rate used, ", "sgd": "with mini-batches at rate ", "adam": "with Adam at rate "}
     return (
         "The infinite-width kernel puts the largest stable step of gradient descent at ",
@@ -142,7 +144,9 @@ def _consequence(run: Run, share: float) -> str:
     if run.outcome == "unstable":
         return "The loss had not come down when training ended: lower the rate."
     if share < 1:
-        return "Below 1 the linearised network contracts in every direction, and the network did the same."
+        if not run.method.full_batch:
+            return "Below 1 no direction of the linearised network grows when every step sees all rows."
+        return "Below 1 no direction of the linearised network grows, and the loss of the network did not rise either."
     return f"Beyond 1 the linearised network {factor}; this network found a flatter place at once."
 
 
@@ -265,8 +269,9 @@ def _last(run: Run) -> float | None:
 
 def _notes(context: Context) -> tuple[Text, ...]:
     notes = (
-        f"Divergence is called when the loss is not finite or above {_LIMIT} times its start; a rise is called a "
-        "catapult when the loss ends below its start, unstable when it does not.",
+        f"Divergence is called when the loss is not finite or above {_LIMIT} times its start (times the loss of "
+        "predicting zero, where that is larger); a rise of more than 1 % is called a catapult when the loss ends below "
+        "its start, unstable when it does not.",
     )
     if context.settings.optimizer == "sgd":
         notes += (

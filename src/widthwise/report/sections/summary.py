@@ -93,7 +93,15 @@ def _kernel(context: Context) -> tuple:
         if condition is None
         else (", whose condition number is ", condition, ".")
     )
-    return ("Its tangent kernel at the start is within ", apart, " of that of infinite width", *tail)
+    width = _get(context, "kernel", "width-of-these-networks")
+    return (
+        "At width ",
+        width,
+        " the tangent kernel typically deviates by ",
+        apart,
+        " from that of infinite width",
+        *tail,
+    )
 
 
 def _rate(context: Context) -> tuple:
@@ -127,7 +135,7 @@ def _slower(context: Context) -> Text:
 
 
 def _faster(context: Context) -> Text:
-    share = _get(context, "learning-rate", "rate-used-over-the-stable-limit")
+    share = _get(context, "learning-rate", "rate-used-over-the-limit-at-infinite-width")
     if share is None or share.value is None or share.value > 0.1 or _diverged(context):
         return ()
     return ("The learning rate is only ", share, " of the stable one: a larger rate would train in fewer steps.")

@@ -113,15 +113,15 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
         )
     fell = ("In ", Number("steps", run.method.steps), " steps the training loss went from ", first, " to ", last)
     if curves is None:
+        same = "; the linearised network, trained on the same batches, "
+        if run.twin_diverged_at is not None:
+            return (*fell, same, f"diverges at step {run.twin_diverged_at}.")
         twin = Number(
             "training loss of the linearised network at the end", float(risk(run.twin_train[-1], context.T_train))
         )
-        same = "; the linearised network, trained on the same batches, " + (
-            "reaches " if run.twin_diverged_at is None else "diverges after "
-        )
-        return (*fell, same, twin, ".")
+        return (*fell, same, "reaches ", twin, ".")
     if not curves.shown.all():
-        return (*fell, "; at this rate the linearised and the infinitely wide network cannot be trained.")
+        return (*fell, f"; at this rate {_untrainable(context)} network cannot be trained.")
     return (
         *fell,
         "; for the linearised network theory predicts ",
@@ -139,6 +139,12 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
         ),
         ".",
     )
+
+
+def _untrainable(context: Context) -> str:
+    """Whose closed form grows without limit at the rate used."""
+    limits = {"the linearised": context.own_stable_rate, "the infinitely wide": context.stable_rate}
+    return " and ".join(name for name, limit in limits.items() if context.learning_rate > limit)
 
 
 def _at(estimate: Estimate, index: int) -> Estimate:
@@ -159,12 +165,16 @@ def _paragraphs(context: Context, run: Run, curves: Curves | None) -> tuple[Text
 
 def _growth(context: Context) -> Text:
     """What the closed form says of a rate beyond the limit."""
-    factor = abs(1.0 - 2.0 * context.learning_rate / context.stable_rate)
-    end = "" if factor <= 1.0 else "; the closed forms are shown for as long as they say anything"
+    wide, own = (
+        abs(1.0 - 2.0 * context.learning_rate / limit) for limit in (context.stable_rate, context.own_stable_rate)
+    )
+    end = "" if max(wide, own) <= 1.0 else "; the closed forms are shown for as long as they say anything"
     return (
-        "At this rate the steepest component of an infinitely wide network is multiplied by ",
-        Number("factor of the steepest component per step, infinite width", factor),
-        f" in every step{end}.",
+        "At this rate every step multiplies the steepest component of an infinitely wide network by ",
+        Number("factor of the steepest component per step, infinite width", wide),
+        " and that of the linearised network by ",
+        Number("factor of the steepest component per step, linearised", own),
+        f"{end}.",
     )
 
 
@@ -343,9 +353,9 @@ def _closed(curves: Curves, index: int) -> list[float | None]:
 def _notes(context: Context, run: Run) -> tuple[Text, ...]:
     seen = counted(len(run.steps), "moment")
     notes = (f"The loss was recorded at {seen}, spaced evenly in the logarithm of the step.",)
-    if run.method.name == "gd" and context.learning_rate > context.stable_rate:
+    if run.method.name == "gd" and context.learning_rate > min(context.stable_rate, context.own_stable_rate):
         shown = "they are shown up to where divergence is called"
-        notes += (f"Beyond the stable rate the closed forms grow without limit; {shown}.",)
+        notes += (f"Beyond a stable rate its closed form grows without limit; {shown}.",)
     return notes
 
 

@@ -112,13 +112,15 @@ def certify(problem: LazyProblem) -> Certificate:
 def certify_theorem(problem: LazyProblem, constant: float = 1152.0) -> Certificate:
     r"""The lazy-training theorem (LAZY-22), for $\alpha \ge \beta\sqrt{1152\sigma_{max}^2\hat R_0}/\sigma_{min}^3$.
 
-    That is $h \le 1/(12\kappa)$; the same proof gives 288 for 1152 (``constant``), $h \le 1/(6\kappa)$.
-    Source: chizat2019lazy, telgarsky2021deep.
+    That is $h \le 1/(12\kappa)$; the same proof gives 288 for 1152 (``constant``), $h \le 1/(6\kappa)$, and
+    nothing below: raises ``ValueError`` for a smaller constant. Source: chizat2019lazy, telgarsky2021deep.
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> round(certify_theorem(extremal(2.0, 0.3, 1.0, others=1.0)).threshold, 6)
     1.8
     """
+    if not constant >= 288.0:
+        reject(f"constant={constant}", "The theorem is proved for constants of at least 288", "Use 1152 or 288")
     kappa = problem.tangency.kappa
     return _by_ball("LAZY-22", problem, math.sqrt(8 / constant) / kappa, lambda _: 6 * kappa, _theorem)
 

@@ -19,6 +19,7 @@ from jaxtyping import ArrayLike, Float
 
 from widthwise.activations import Activation, activation
 from widthwise.networks import Affine, Composed
+from widthwise.numerics import reject
 
 from .lipschitz import MARGIN, Profile, Smoothness, curvature_unknown, unknown
 
@@ -96,7 +97,7 @@ def _stages_of(pieces: list, X: np.ndarray, output: int) -> "list[Stage] | str":
         if why := curvature_unknown(s):
             return why
         last = not pieces
-        if last and s.name != "identity":
+        if last and s.fn is not activation("identity").fn:
             return f"no bound is known for a network that ends in the activation {s.name}"
         stages.append(_stage(piece, s, stages[-1].outputs, output if last else None))
     return stages
@@ -111,7 +112,7 @@ def _input(X: np.ndarray) -> Stage:
 
 
 def _stage(piece: Affine, s: Activation, inputs: np.ndarray, output: int | None) -> Stage:
-    rows = slice(None) if output is None else slice(output, output + 1)
+    rows = slice(None) if output is None else [_row(output, len(piece.weight))]
     weight = np.asarray(piece.weight, dtype=float)[rows]
     z = piece.weight_scale * inputs @ weight.T
     if piece.bias is not None:
@@ -120,6 +121,12 @@ def _stage(piece: Affine, s: Activation, inputs: np.ndarray, output: int | None)
     outputs, slopes = (np.asarray(part) for part in jax.jvp(s, (z,), (jnp.ones_like(z),)))
     bias_scale = 0.0 if piece.bias is None else piece.bias_scale
     return Stage(weight, piece.weight_scale, bias_scale, s, float(np.linalg.norm(weight, 2)), outputs, slopes)
+
+
+def _row(output: int, count: int) -> int:
+    if not -count <= output < count:
+        reject(f"output={output}", f"The model has {count} outputs", f"Give one from 0 to {count - 1}")
+    return output
 
 
 def _joint(M: Float[np.ndarray, "n layers layers"]) -> float:

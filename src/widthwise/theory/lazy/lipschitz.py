@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from widthwise.activations import Activation
+from widthwise.activations import ACTIVATIONS, Activation
 from widthwise.numerics import nearest, reject
 
 # Covers the rounding of a dozen float64 matrix operations and of constants that are stated to ten digits.
@@ -159,7 +159,7 @@ def shallow_local(
     return at
 
 
-# Where |s''| has its local maxima at z >= 0; all of these |s''| are even.
+# Where |s''| of a known activation has its local maxima at z >= 0; all of these |s''| are even.
 _PEAKS = {
     "identity": (),
     "tanh": (0.6584789484624083,),
@@ -172,7 +172,8 @@ _PEAKS = {
 
 def curvature_on(s: Activation, centre: Float[np.ndarray, "n m"], reach: Float[np.ndarray, "n #m"]) -> np.ndarray:
     r"""Bound $|s''|$ on the intervals centre ± reach: exactly where its maxima are known, else by $s_2$."""
-    if s.name not in _PEAKS:
+    known = ACTIVATIONS.get(s.name)
+    if s.name not in _PEAKS or known is None or s.fn is not known.fn:
         return np.full(centre.shape, s.curvature_bound)
     low, high = np.maximum(np.abs(centre) - reach, 0.0), np.abs(centre) + reach
     second = jax.vmap(jax.grad(jax.grad(s.fn)))

@@ -38,11 +38,11 @@ def kept(compute: Callable) -> Callable:
     """Remember what was computed for a problem, together with the problem itself."""
 
     @functools.wraps(compute)
-    def recall(problem, *arguments):
+    def recall(problem, *arguments, **options):
         store = problem.__dict__.setdefault("_kept", {})
-        key = (compute.__name__, *arguments)
+        key = (compute.__name__, arguments, tuple(sorted(options.items())))
         if key not in store:
-            store[key] = compute(problem, *arguments)
+            store[key] = compute(problem, *arguments, **options)
         return store[key]
 
     return recall

@@ -186,14 +186,27 @@ def _least_alpha(problem: LazyProblem, certified: bool) -> float:
         scaled = problem.at(alpha)
         return smallest_ball(scaled.tangency.sigma, integrals(scaled).over(alpha), profile) is not None
 
-    ladder = [problem.alpha] if certified else [problem.alpha * 4.0**k for k in range(1, 30)]
-    high = next((alpha for alpha in ladder if fits(alpha)), None)
+    high = next((alpha for alpha in ([problem.alpha] if certified else _larger(problem)) if fits(alpha)), None)
     if high is None:
         return math.inf
-    low = high
-    while fits(low := low / 4.0) and low > 1e-30 * high:
-        high = low
+    low, least = high / 4.0, 1e-30 * high
+    while fits(low):
+        if low < least:
+            return 0.0
+        low, high = low / 4.0, low
     for _ in range(40):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
+
+
+def _larger(problem: LazyProblem) -> list[float]:
+    """Factors that may be certified: ever larger ones, and those at which the output at the start is nearest to y."""
+    seen = problem.tangency
+    f0, y = seen.U.T @ np.asarray(seen.f0), seen.U.T @ problem.y
+    found = [problem.alpha * 4.0**k for k in range(1, 30)]
+    for weight in (1.0, 1.0 / seen.spectrum):
+        inner, square = float(np.sum(weight * f0 * y)), float(np.sum(weight * y * y))
+        if inner > 0:
+            found += [square / inner * 2.0 ** (k / 4) for k in range(-12, 13)]
+    return found
