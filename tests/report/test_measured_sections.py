@@ -16,6 +16,8 @@ from widthwise.report.laziness import study
 from widthwise.report.section import Number, Section
 from widthwise.report.sections import accuracy, lazy, learning_rate, training
 
+pytestmark = pytest.mark.slow  # each trains and measures networks
+
 SECTIONS = (learning_rate.section, lazy.section, training.section, accuracy.section)
 KEYS = ("learning-rate", "lazy", "training", "accuracy")
 
@@ -50,12 +52,7 @@ CASES = {
 }
 
 
-QUICK = ("gradient descent", "divergence")
-
-
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]
-)
+@pytest.fixture(scope="module", params=list(CASES))
 def case(request):
     made = CASES[request.param]()
     return request.param, made, {section.key: section for section in (make(made) for make in SECTIONS)}
@@ -187,7 +184,6 @@ def test_regression_is_scored_by_its_residuals():
     assert found["rmse-network"].value == pytest.approx(math.sqrt(left / len(guess)))
 
 
-@pytest.mark.slow
 def test_equal_seeds_give_equal_sections():
     first, second = (CASES["gradient descent"]() for _ in range(2))
     for make in SECTIONS:
