@@ -1,4 +1,4 @@
-"""Numbers with their errors, Gaussian expectations, spectra, flows and statistics; knows no networks."""
+"""Numbers with their errors, Gaussian expectations and statistics; knows no networks."""
 
 from .errors import nearest, reject
 from .estimate import Estimate

@@ -77,7 +77,7 @@ def section(context: Context) -> Section:
             movement_table(run),
         ),
         formulas=_FORMULAS,
-        verdicts=_verdicts(found.points, "this network") + _verdicts(others, "reference experiment"),
+        verdicts=_verdicts(found.points, "this network, output centred") + _verdicts(others, "reference experiment"),
         notes=_notes(context, found),
     )
 
@@ -262,7 +262,7 @@ def _reference(shown: Reference | None) -> tuple[Text, ...]:
             "A case where the certificate bites is a shallow network of 512 tanh neurons in mirrored pairs on twenty "
             "of these digits (LAZY-C7): LAZY-C1 applies from alpha = ",
             Number("smallest certified alpha of the reference experiment, LAZY-C1", shown.ball, claim="LAZY-C1"),
-            " on, where the theorem as published asks for ",
+            " on, where the theorem as published, with its own cruder Lipschitz constant, asks for ",
             Number("smallest certified alpha of the reference experiment, LAZY-22", shown.theorem, claim="LAZY-22"),
             "; along its measured flows measured over bound is at most ",
             Number("largest measured/bound, reference experiment", worst[0], claim="LAZY-C7"),
