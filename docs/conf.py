@@ -49,5 +49,5 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 default_role = "code"
 
-bibtex_bibfiles = ["references.bib"]
+bibtex_bibfiles = ["../src/widthwise/claims/references.bib"]
 bibtex_default_style = "plain"

@@ -83,13 +83,19 @@ def test_usage_errors_exit_with_2(capsys, arguments):
 def test_list_is_one_line_per_claim_in_a_pipe(made, capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{one.id}\t{one.name}\t{one.statement}" for one in MADE]
+    assert lines == [f"{one.id}\t{one.name}\t{one.field}" for one in MADE]
+
+
+def test_the_long_list_says_what_is_stated_and_by_whom(made, capsys):
+    assert main(["list", "--long"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[3] for row in rows] == [one.statement for one in MADE]
 
 
 def test_list_is_a_table_in_a_terminal(made, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    main(["list"])
+    main(["list", "--long"])
     said = capsys.readouterr().out
     assert "statement" in said
     assert "[true]" in said  # text, not markup

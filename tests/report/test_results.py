@@ -157,7 +157,8 @@ def test_names_that_are_not_unicode_are_still_written(tmp_path, metadata):
 def test_results_answer_by_key_and_suggest_the_nearest(tmp_path, sections, metadata):
     results = Results(tuple(sections), metadata, tmp_path / "index.html")
     assert results.number("lazy", "kernel-drift").value == 0.0412
-    assert "Kernel: At width 512" in str(results)
+    assert str(results).startswith("In one paragraph: On the digits data")
+    assert "Kernel: At width 512" in str(Results(tuple(sections[1:]), metadata))
     with pytest.raises(ValueError, match="did you mean 'kernel-drift'"):
         results.number("lazy", "kernel-drif")
     with pytest.raises(ValueError, match="There is no section 'lzay'"):

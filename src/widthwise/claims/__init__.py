@@ -2,6 +2,7 @@
 
 from .check import Verdict, check
 from .claim import Claim, Mutant
+from .literature import citation
 from .registry import claims, find
 from .relations import AbstractRelation, AtLeast, AtMost, Equal, Judgement, Scaling, Status
 
@@ -17,6 +18,7 @@ __all__ = [
     "Status",
     "Verdict",
     "check",
+    "citation",
     "claims",
     "find",
 ]

@@ -68,7 +68,9 @@ def check_claims(
     finally:
         # An interruption still shows the verdicts so far as a table; JSON is whole or not there.
         if not as_json and outcomes:
-            write_table(("claim", "name", "verdict", "slack", "draws", ""), [_row(outcome) for outcome in outcomes])
+            write_table(
+                ("claim", "name", "verdict", "of the limit", "draws", ""), [_row(outcome) for outcome in outcomes]
+            )
     if as_json:
         write_json([_as_data(outcome) for outcome in outcomes])
     return int(any(outcome.wrong for outcome in outcomes))

@@ -14,6 +14,7 @@ Real = float | int | np.number
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _EXACT_DIGITS = 5
+TEXT_DIGITS = 4  # of an exact number inside a sentence
 _ERROR_DIGITS = 2
 _MOST_DIGITS = 9  # beyond these, value and error are shown each in its own scale
 _CONTEXT = Context(prec=700, rounding=ROUND_HALF_EVEN)  # exact for every float64
@@ -45,8 +46,11 @@ def format_number(
     interval: tuple[Real, Real] | None = None,
     unit: str = "",
     reason: str = "",
+    digits: int = _EXACT_DIGITS,
 ) -> str:
     """Return the number in words of a page: value ± error, or value [low, high], with its unit.
+
+    An exact number that is not whole is shown in so many significant ``digits``.
 
     >>> format_number(0.871432, 0.00123)
     '0.8714 ± 0.0012'
@@ -62,7 +66,7 @@ def format_number(
     if interval is not None and all(map(math.isfinite, map(scalar, interval))):
         text = _with_interval(scalar(value), (scalar(interval[0]), scalar(interval[1])))
     elif error is None or error == 0:
-        text = _exact(scalar(value))
+        text = _exact(scalar(value), digits)
     elif not math.isfinite(scalar(error)):
         text = f"{_exact(scalar(value))} (error unknown)"
     else:
@@ -70,12 +74,12 @@ def format_number(
     return f"{text} {unit}" if unit else text
 
 
-def _exact(value: float | int) -> str:
+def _exact(value: float | int, digits: int = _EXACT_DIGITS) -> str:
     if value == int(value) and abs(value) < 10**9:
         return _fixed(_decimal(value), 0, 0)
-    rounded = _significant(_decimal(value), _EXACT_DIGITS)
+    rounded = _significant(_decimal(value), digits)
     exponent = _scale(rounded)
-    text = _fixed(rounded, exponent, _place(rounded, _EXACT_DIGITS))
+    text = _fixed(rounded, exponent, _place(rounded, digits))
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return text + _power(exponent)

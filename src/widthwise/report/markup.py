@@ -9,9 +9,10 @@ import numpy as np
 from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
 
-from .digits import format_number
+from .digits import TEXT_DIGITS, format_number
 from .section import Cell, Formula, Number, Text
 
+_UNNOTICED = 1e-4  # relative error that a sentence leaves out
 _CLAIM_ID = re.compile(r"\b[A-Z][A-Z0-9]*-[A-Z]?\d+[a-z]?\b")
 # The attributes of presentation MathML that carry no address, no script and no style sheet.
 _MATHML_ATTRIBUTES = {
@@ -22,9 +23,10 @@ _MATHML_ATTRIBUTES = {
 }
 
 
-def number(value: Number) -> Markup:
-    """Return a number with its error; what the error means is its title."""
-    shown = format_number(value.value, value.error, value.interval, value.unit, value.reason)
+def number(value: Number, shown: str | None = None) -> Markup:
+    """Return a number with its error, or as it is ``shown``; what the error means is its title."""
+    if shown is None:
+        shown = format_number(value.value, value.error, value.interval, value.unit, value.reason)
     title = Markup(' title="{}"').format(value.error_is) if value.error_is else ""
     kind = "none" if value.value is None else "number"
     return Markup('<span class="{}"{}>{}</span>').format(kind, title, shown)
@@ -74,7 +76,7 @@ def text(content: Text, claims: Container[str] = ()) -> Markup:
 
 def _piece(piece: str | Number | Formula, claims: Container[str]) -> Markup:
     if isinstance(piece, Number):
-        return number(piece)
+        return number(piece, _told(piece))
     if isinstance(piece, Formula):
         return math(piece.latex)
     return linked(piece, claims)
@@ -110,5 +112,12 @@ def plain_text(content: Text) -> str:
 
 def _plain_piece(piece: str | Number | Formula) -> str:
     if isinstance(piece, Number):
-        return format_number(piece.value, piece.error, piece.interval, piece.unit, piece.reason)
+        return _told(piece)
     return piece.latex if isinstance(piece, Formula) else piece
+
+
+def _told(value: Number) -> str:
+    """The number as it stands in a sentence: an error that no reader would notice is left to results.json."""
+    noticed = value.error is not None and not (value.value and value.error < _UNNOTICED * abs(value.value))
+    error = value.error if noticed else None
+    return format_number(value.value, error, value.interval, value.unit, value.reason, digits=TEXT_DIGITS)

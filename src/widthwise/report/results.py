@@ -20,7 +20,7 @@ from widthwise.numerics import Estimate, nearest, reject
 
 from .digits import in_words
 from .markup import plain_text
-from .page import GENERATOR, render
+from .page import GENERATOR, SUMMARY, render
 from .section import Figure, Metadata, Number, Section, Series, Table
 
 FORMAT = "widthwise-report"
@@ -47,8 +47,11 @@ class Results:
         return known[_demand(key, known, "number")]
 
     def __str__(self) -> str:
-        lines = [f"{section.title}: {plain_text(section.lead)}" for section in self.sections]
-        return "\n".join([*lines, *([f"page: {self.page}"] if self.page else [])])
+        """The summary, or what the sections say where there is none, and where the page is."""
+        summaries = [section for section in self.sections if section.key == SUMMARY]
+        told = [f"{section.title}: {plain_text(section.lead)}" for section in summaries or self.sections]
+        advice = [plain_text(text) for section in summaries for text in section.paragraphs]
+        return "\n".join([*told, *advice, *([f"page: {self.page}"] if self.page else [])])
 
 
 def _demand(key: str, known: dict, what: str) -> str:

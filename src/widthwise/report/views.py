@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from widthwise.claims import AtLeast, AtMost, Claim, Equal, Scaling, Status, Verdict
+from widthwise.claims import AtLeast, AtMost, Claim, Equal, Scaling, Status, Verdict, citation
 from widthwise.numerics import Estimate
 
 from . import figures, markup
@@ -92,7 +92,7 @@ def _registered(name: str, claim: Claim | None, verdicts: Sequence[Verdict]) -> 
         label = verdicts[0].name if verdicts else ""
         return Registered(name, label, Markup(""), "", statuses, reasons, "against")
     origin = ("derived in this project",) if claim.derived_here else ()
-    sources = "; ".join((*claim.sources, *origin))
+    sources = "; ".join((*map(citation, claim.sources), *origin))
     relation = _RELATIONS.get(type(claim.relation), "against")
     statement = markup.statement(claim.statement)
     return Registered(name, claim.name, statement, sources, statuses, reasons, relation)
@@ -158,21 +158,35 @@ def _slack(verdict: Verdict) -> float | None:
 
 
 def _held(verdict: Verdict, known: dict[str, Registered]) -> str:
-    """Say what was held against what: "measured 0.12 ± 0.01, at most 0.31"."""
+    """Say what was held against what, of many values the one nearest to the limit: "measured 0.12, at most 0.31"."""
     if verdict.measured is None or verdict.predicted is None:
         return ""
     relation = known[verdict.claim_id].relation if verdict.claim_id in known else "against"
-    return f"measured {_estimate(verdict.measured)}, {relation} {_estimate(verdict.predicted)}"
+    measured, predicted = np.broadcast_arrays(verdict.measured.value, verdict.predicted.value)
+    if not measured.size:
+        return "measured nothing"
+    place = _nearest(measured.ravel(), predicted.ravel(), relation)
+    one, other = (_at(estimate, measured.shape, place) for estimate in (verdict.measured, verdict.predicted))
+    many = f", the nearest to its limit of {measured.size:,} values" if measured.size > 1 else ""
+    return f"measured {one}, {relation} {other}{many}"
 
 
-def _estimate(estimate: Estimate) -> str:
-    values, errors = (np.asarray(part, np.float64) for part in (estimate.value, estimate.error))
-    if values.size == 1:
-        return format_number(float(values.squeeze()), float(errors.max(initial=0.0)))
-    if values.size == 0:
-        return "nothing"
-    low, high = (format_number(float(f"{end:.3g}")) for end in (values.min(), values.max()))
-    return f"{low} to {high} ({values.size} values)"
+def _nearest(measured: np.ndarray, predicted: np.ndarray, relation: str) -> int:
+    """The place of the value nearest to its limit."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = {
+            "at most": measured / predicted,
+            "at least": predicted / measured,
+        }.get(relation, np.abs(measured - predicted))
+    return int(np.argmax(np.nan_to_num(share, nan=0.0)))
+
+
+def _at(estimate: Estimate, shape: tuple[int, ...], place: int) -> str:
+    value, error = (
+        float(np.broadcast_to(np.asarray(part, np.float64), shape).ravel()[place])
+        for part in (estimate.value, estimate.error)
+    )
+    return format_number(float(f"{value:.4g}"), error) if error == 0 else format_number(value, error)
 
 
 def _shape(figure: Figure) -> str:

@@ -13,6 +13,9 @@ from jaxtyping import Float
 from widthwise.measure import Spectrum
 from widthwise.numerics import reject
 
+# The ridges that are tried, in units of the mean eigenvalue of the kernel matrix.
+RIDGES = tuple(np.geomspace(1e-10, 1e2, 25).tolist())
+
 
 @dataclass(frozen=True, eq=False)
 class KernelRidge:
@@ -68,7 +71,7 @@ def kernel_ridge(K: Spectrum, T: Float[np.ndarray, "..."], ridge: float) -> Kern
 
 
 def best_kernel_ridge(K: Spectrum, T: Float[np.ndarray, "n k"], ridges: Float[np.ndarray, " r"] | None = None):
-    r"""Fit with the ridge of least leave-one-out error on the training set, by default of 25 between 1e-10 and 100.
+    r"""Fit with the ridge of least leave-one-out error on the training set, by default of ``RIDGES``.
 
     The ridges are in units of the mean eigenvalue $\mathrm{tr}K/n$.
 
@@ -79,6 +82,6 @@ def best_kernel_ridge(K: Spectrum, T: Float[np.ndarray, "n k"], ridges: Float[np
     >>> bool(best.left_out <= kernel_ridge(spectrum(1 + x @ x.T), noisy, 0.0).left_out)
     True
     """
-    ridges = np.geomspace(1e-10, 1e2, 25) if ridges is None else ridges
+    ridges = np.asarray(RIDGES) if ridges is None else ridges
     unit = float(np.mean(K.values))
     return min((kernel_ridge(K, T, float(ridge * unit)) for ridge in ridges), key=lambda fitted: fitted.left_out)

@@ -4,13 +4,14 @@ Legend: $\Theta$, $K$ the NTK and NNGP kernel of infinite width, $\rho$ a ridge;
 the same training targets and judged on the same held-out rows.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from widthwise.measure import Run
 from widthwise.numerics import binomial_interval, bootstrap_interval
-from widthwise.theory.kernel_ridge import KernelRidge, best_kernel_ridge
+from widthwise.theory.kernel_ridge import RIDGES, KernelRidge, best_kernel_ridge
 
 from .. import baselines
 from ..context import Context
@@ -101,7 +102,10 @@ def _infinite(context: Context, run: Run) -> tuple[Entrant, ...]:
 
 def _ridge(context: Context, ridge: float, kernel: str) -> str:
     matrix = context.ntk_spectrum if kernel == "ntk" else context.nngp_spectrum
-    return f"ridge {ridge / float(np.mean(matrix.values)):.1e} of the mean eigenvalue"
+    share = ridge / float(np.mean(matrix.values))
+    edge = {RIDGES[0]: ", the least that was tried", RIDGES[-1]: ", the largest that was tried"}
+    end = next((words for tried, words in edge.items() if math.isclose(share, tried)), "")
+    return f"ridge {share:.1e} of the mean eigenvalue{end}"
 
 
 def section(context: Context) -> Section:
@@ -154,8 +158,10 @@ def _lead(context: Context, compared: tuple[Entrant, ...], scores: tuple[Number,
     network, ntk, linearised = (_of(key, compared, scores) for key in ("network", "ntk", "linearised"))
     rows = f"{len(context.y_test):,} held-out rows"
     if network.value is None:
+        what = "accuracy" if context.classification else "R²"
         return (
-            f"The network has no accuracy to report on the {rows}: {network.reason}. NTK regression reaches ",
+            f"The network has no {what} to report on the {rows}: {network.reason}. NTK regression with a ridge reaches "
+            f"{what} ",
             ntk,
             ".",
         )
@@ -289,7 +295,8 @@ def _root_mean_square(errors: np.ndarray) -> float:
 
 def _notes(context: Context) -> tuple[Text, ...]:
     notes = [
-        "Kernel regressions take the ridge, of 25 between 1e-10 and 100 mean eigenvalues, with the least leave-one-out "
+        f"Kernel regressions take the ridge, of {len(RIDGES)} between {RIDGES[0]:g} and {RIDGES[-1]:g} mean "
+        "eigenvalues, with the least leave-one-out "
         "error on the training rows; the held-out rows chose nothing.",
     ]
     for name, spectrum in (("NTK", context.ntk_spectrum), ("NNGP", context.nngp_spectrum)):

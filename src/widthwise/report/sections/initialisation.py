@@ -15,6 +15,7 @@ from widthwise.theory.signal import FixedPoint, Response, fixed_point, propagati
 
 from ..context import Context
 from ..section import Figure, Formula, Number, Section, Series, Table, Text
+from ..words import counted
 
 _ROWS = 128
 _DRAWS, _QUICK_DRAWS = 40, 10
@@ -85,9 +86,8 @@ def _lead(context: Context, found: Initialisation) -> Text:
         return (*way, f": the signal {fate}, whatever the depth.")
     return (
         *way,
-        f". The initialisation is {found.end.response.phase}: where the variance goes when the hidden layer is "
-        "repeated, "
-        "each layer multiplies squared gradients, and the gap 1 − cosine between near inputs, by ",
+        f". The initialisation is {found.end.response.phase}: deep in a stack of such layers each one multiplies "
+        "squared gradients, and the gap 1 − cosine between near inputs, by ",
         _chi(found.end),
         ".",
     )
@@ -100,9 +100,9 @@ def _chi(end: FixedPoint) -> Number:
 def _agreement(context: Context, found: Initialisation) -> Text:
     draws, width = found.measured.draws, context.spec.width
     return (
-        f"Means over {draws} draws of the network at width {width} agree with the prediction to ",
+        f"Means over {draws} draws of the network at width {width} differ from the prediction by at most ",
         _worst("largest relative deviation of a variance", found.measured.variance, found.variance),
-        " in the variances and to ",
+        " in the variances and by at most ",
         _worst("largest relative deviation of a gradient", found.measured.gradient, found.gradient),
         " in the squared gradients; what is left beyond the standard errors is of the order 1/width, which the "
         "prediction leaves out.",
@@ -271,9 +271,9 @@ def _table(found: Initialisation) -> Table:
 def _notes(context: Context, found: Initialisation) -> tuple[Text, ...]:
     spread = np.mean(context.X_train**2, axis=1)
     return (
-        f"The mean square of an input, {context.inputs} standardised features, is 1 on average but lies between "
-        f"{spread.min():.3g} and {spread.max():.3g}; the curves are averages over inputs, and χ∥ and χ⊥ are taken at "
-        "the average variance.",
+        f"The mean square of an input, {counted(context.inputs, 'standardised feature')}, is 1 on average over all "
+        f"training rows but lies between {spread.min():.3g} and {spread.max():.3g}. The curves are averages over "
+        f"{counted(found.rows, 'row')} chosen at random, and χ∥ and χ⊥ are taken at the average variance.",
         "The gradient is that of the outputs, not of the loss: the derivative of the tangent kernel at the output "
         "with respect to that at the layer.",
     )

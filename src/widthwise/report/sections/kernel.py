@@ -22,6 +22,7 @@ _WIDTHS, _QUICK_WIDTHS = (32, 64, 128, 256, 512), (16, 32, 64, 128)
 _DRAWS, _QUICK_DRAWS = 16, 8
 _WIDEST = 2048  # wider networks are not drawn: their deviation is read off the rate
 _SHUFFLES = 20
+_FEW = 0.25  # share of the eigenvectors that is few
 _LITTLE = 0.2  # share of a squared deviation that is little
 
 
@@ -139,8 +140,15 @@ def _labels(context: Context, seen: Labels) -> Text:
         ),
         " for shuffled labels. Of the energy of the targets, 90 % lies in the ",
         Number("eigenvectors that hold 90 % of the targets", _directions(seen, 0.9)),
-        f" leading of {len(seen.energy)} eigenvectors: these are what the kernel learns first.",
+        f" leading of {len(seen.energy)} eigenvectors{_learned(seen)}.",
     )
+
+
+def _learned(seen: Labels) -> str:
+    """What the place of the targets in the spectrum means for training."""
+    if _directions(seen, 0.9) <= _FEW * len(seen.energy):
+        return ": these are what the kernel learns first"
+    return ": part of it lies where the kernel learns slowly"
 
 
 def _directions(seen: Labels, share: float) -> int:

@@ -17,7 +17,7 @@ from ..experiment import PROBE, trained
 from ..laziness import NAMES, Point, Reference, Study, reference, study
 from ..section import Formula, Number, Section, Table, Text
 from ..words import counted, maybe
-from .lazy_figures import certified_figure, distances, drifts, movement_table, ratios_figure, sweep_table
+from .lazy_figures import certified_figure, distances, drifts, movement_table, ratios_figure, spoken, sweep_table
 
 _LAZY, _FEATURES = 0.1, 0.5
 
@@ -230,7 +230,7 @@ def _held(found: Study) -> tuple[Text, ...]:
             f"Put to the test at {counted(len(beyond), 'certified factor')}, the flow was followed to its end: "
             "measured over bound is at most ",
             most,
-            f" ({quantity} at alpha = {alpha:.4g}, {claim}), {_outcome(found)}.",
+            f" ({spoken(quantity)} at alpha = {alpha:.4g}, {claim}), {_outcome(found)}.",
         ),
     )
 
@@ -239,7 +239,7 @@ def _outcome(found: Study) -> str:
     """What the verdicts of the sweep come to."""
     if any(verdict.status is Status.VIOLATED for point in found.points for verdict in point.verdicts):
         return "and a certificate is violated: its theorem or this program is wrong"
-    return "so the certificates hold; how far below 1 they stay is their slack"
+    return "so the certificates hold; the nearer to 1, the tighter they are"
 
 
 def _worst(points: tuple[Point, ...]) -> tuple[float, str, str, float] | None:
@@ -262,8 +262,11 @@ def _reference(shown: Reference | None) -> tuple[Text, ...]:
             "A case where the certificate bites is a shallow network of 512 tanh neurons in mirrored pairs on twenty "
             "of these digits (LAZY-C7): LAZY-C1 applies from alpha = ",
             Number("smallest certified alpha of the reference experiment, LAZY-C1", shown.ball, claim="LAZY-C1"),
-            " on, where the theorem as published, with its own cruder Lipschitz constant, asks for ",
-            Number("smallest certified alpha of the reference experiment, LAZY-22", shown.theorem, claim="LAZY-22"),
+            " on, where the theorem as published asks for ",
+            Number("smallest certified alpha of the reference experiment, LAZY-22", shown.sharp, claim="LAZY-22"),
+            " with the same Lipschitz constant and for ",
+            Number("smallest certified alpha of the reference experiment, LAZY-22 as printed", shown.theorem),
+            " with its own",
             "; along its measured flows measured over bound is at most ",
             Number("largest measured/bound, reference experiment", worst[0], claim="LAZY-C7"),
             ".",

@@ -11,6 +11,16 @@ from ..laziness import NAMES, THEOREMS, Point, Study
 from ..section import Figure, Mark, Number, Series, Table
 
 _QUANTITIES = ("residual", "path", "gap", "training gap", "test gap")
+_SPOKEN = {
+    "1/sigma_min": "smallest singular value, bounded from below",
+    "1/final distance": "final distance, bounded from below",
+}
+_NOISE = 1e-9  # relative to its largest value a distance below is rounding, not measurement
+
+
+def spoken(quantity: str) -> str:
+    """The name of a compared quantity, in words."""
+    return _SPOKEN.get(quantity, quantity)
 
 
 def distances(run: Run) -> tuple[Figure, ...]:
@@ -64,8 +74,8 @@ def _gaps(outputs: np.ndarray, twin: np.ndarray) -> np.ndarray:
 
 
 def _positive(name: str, x: np.ndarray, y: np.ndarray, **details) -> tuple[Series, ...]:
-    """A curve on logarithmic axes: without its zeros; none when nothing is left."""
-    keep = (x > 0) & (y > 0)
+    """A curve on logarithmic axes: without what is zero or rounding; none when nothing is left."""
+    keep = (x > 0) & (y > _NOISE * np.max(y, initial=0.0))
     return (Series(name, x[keep], y[keep], **details),) if keep.any() else ()
 
 
@@ -101,22 +111,21 @@ def certified_figure(found: Study) -> tuple[Figure, ...]:
 
 
 def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figure, ...]:
-    """Measured over bound at every certified alpha."""
+    """The tightest measured over bound at every certified alpha, a curve for each theorem."""
     series = []
     for claim in NAMES:
         found = [(point.alpha, point.ratios[claim]) for point in points if claim in point.ratios]
-        for quantity in ("path", "residual", "gap"):
-            pairs = [(alpha, ratios[quantity]) for alpha, ratios in found if ratios.get(quantity, 0.0) > 0]
-            if pairs:
-                series.append(Series(f"{claim}, {quantity}", *zip(*pairs, strict=True), role="measured"))
+        pairs = [(alpha, worst) for alpha, ratios in found if (worst := max(ratios.values(), default=0.0)) > 0]
+        if pairs:
+            series.append(Series(f"{claim} ({NAMES[claim]})", *zip(*pairs, strict=True)))
     if not series:
         return ()
     return (
         Figure(
             key=f"measured-over-bound-{key}",
             title=f"Measured over bound, {whose}",
-            caption="The largest measured/bound along the flow, by theorem and quantity, over the factor on the "
-            "output: never above 1.",
+            caption="The largest measured/bound along the flow, of all quantities that a theorem bounds, over the "
+            "factor on the output. Above 1 a theorem would be violated.",
             series=tuple(series),
             x_label="alpha",
             y_label="measured / bound",
@@ -131,13 +140,18 @@ def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figu
 def sweep_table(points: tuple[Point, ...], whose: str) -> tuple[Table, ...]:
     """Measured over bound in numbers, one line for each alpha and theorem."""
     rows = [
-        (point.alpha, claim, *(_ratio(ratios, quantity) for quantity in _QUANTITIES))
+        (
+            point.alpha,
+            claim,
+            *(_ratio(ratios, quantity) for quantity in _QUANTITIES),
+            max(filter(np.isfinite, ratios.values()), default=None),
+        )
         for point in points
         for claim, ratios in point.ratios.items()
     ]
     if not rows:
         return ()
-    return (Table(f"Measured over bound, {whose}.", ("alpha", "theorem", *_QUANTITIES), tuple(rows)),)
+    return (Table(f"Measured over bound, {whose}.", ("alpha", "theorem", *_QUANTITIES, "largest of all"), tuple(rows)),)
 
 
 def _ratio(ratios: dict[str, float], quantity: str) -> float | None:

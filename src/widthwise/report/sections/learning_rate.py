@@ -175,10 +175,18 @@ def _beyond(context: Context, others: tuple[tuple[float, Run], ...]) -> Text:
     worst = next(((multiple, run) for multiple, run in others if run.outcome == "diverged"), None)
     steps = others[0][1].method.steps
     start = f"From the same start, {steps} steps of gradient descent were tried at {len(others)} other rates. "
-    if worst is not None:
-        return f"{start}At {worst[0]:g} × the limit of its own kernel the loss diverged at step {worst[1].diverged_at}."
-    multiple, run = others[-1]
-    return f"{start}None of them diverged; at {multiple:g} × the limit of its own kernel the outcome is: {run.outcome}."
+    survived = [multiple for multiple, run in others if multiple > 1 and run.diverged_at is None]
+    bent = (
+        f" At {' and '.join(f'{multiple:g} ×' for multiple in survived)} it did not, although the linearised network "
+        "must: beyond the limit the first growth can move a network of finite width to a place of lower curvature, "
+        "where the step is stable again."
+        if survived
+        else ""
+    )
+    if worst is None:
+        return f"{start}None of them diverged.{bent}"
+    at = f"At {worst[0]:g} × the limit of its own kernel the loss diverged at step {worst[1].diverged_at}."
+    return f"{start}{at}{bent}"
 
 
 def _numbers(context: Context, run: Run) -> tuple[Number, ...]:

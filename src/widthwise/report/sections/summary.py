@@ -6,7 +6,7 @@ from ..context import Context
 from ..section import Number, Section, Text
 
 METHODS = {"gd": "gradient descent", "flow": "gradient flow", "sgd": "stochastic gradient descent", "adam": "Adam"}
-_UNNOTICED = 1e-4  # relative
+_LIMITS = ("largest-stable-rate-infinite-width-kernel", "largest-stable-rate-empirical-kernel")
 _LEADS = ("accuracy", "lazy", "training")  # sections whose lead is a sentence of the summary
 
 
@@ -38,11 +38,8 @@ def _own(section: Section) -> tuple:
 
 
 def _renamed(section: Section, number: Number) -> Number:
-    """The number as the summary shows it: an error that no reader would notice is left to its section."""
-    error = number.error
-    if error is not None and number.value is not None and error < _UNNOTICED * abs(number.value):
-        error = None
-    return replace(number, key=f"{section.key}-{number.key}", error=error)
+    """The number under the key that it has in the summary."""
+    return replace(number, key=f"{section.key}-{number.key}")
 
 
 def _get(context: Context, section: str, key: str) -> Number | None:
@@ -105,19 +102,33 @@ def _kernel(context: Context) -> tuple:
 
 
 def _rate(context: Context) -> tuple:
-    limit = _get(context, "learning-rate", "largest-stable-rate-infinite-width-kernel")
-    used = _get(context, "learning-rate", "learning-rate-used")
-    if limit is None or used is None or context.settings.optimizer in ("adam", "flow"):
+    limit, own, used = (_get(context, "learning-rate", key) for key in (*_LIMITS, "learning-rate-used"))
+    if limit is None or own is None or used is None or context.settings.optimizer in ("adam", "flow"):
         return ()
-    return ("The largest stable learning rate is ", limit, " by the kernel; ", used, " was used.")
+    cure = (", and training diverged: lower the rate below ", _smaller(limit, own)) if _diverged(context) else ()
+    return (
+        "The largest stable learning rate is ",
+        own,
+        " by the kernel of this network and ",
+        limit,
+        " by that of infinite width; ",
+        used,
+        " was used",
+        *cure,
+        ".",
+    )
+
+
+def _smaller(limit: Number, own: Number) -> Number:
+    return min(limit, own, key=lambda number: number.value)
 
 
 def _advice(context: Context) -> tuple[Text, ...]:
     """What to change, where the sections give a reason."""
-    advice = [part(context) for part in (_slower, _faster, _deeper, _simpler)]
+    advice = [part(context) for part in (_faster, _deeper, _simpler)]
     return tuple(filter(None, advice)) or (
         ()
-        if len(context.finished) < 2
+        if len(context.finished) < 2 or _diverged(context)
         else ("Nothing here calls for a change of the learning rate or of the initialisation.",)
     )
 
@@ -125,13 +136,6 @@ def _advice(context: Context) -> tuple[Text, ...]:
 def _diverged(context: Context) -> bool:
     step = _get(context, "learning-rate", "step-at-which-the-network-diverged")
     return step is not None and step.value is not None
-
-
-def _slower(context: Context) -> Text:
-    limit = _get(context, "learning-rate", "largest-stable-rate-infinite-width-kernel")
-    if not _diverged(context) or limit is None:
-        return ()
-    return ("Training diverged: lower the learning rate below ", limit, ".")
 
 
 def _faster(context: Context) -> Text:
@@ -161,5 +165,15 @@ def _simpler(context: Context) -> Text:
         replace(
             gain, name="NTK regression better by", value=-gain.value, interval=(-gain.interval[1], -gain.interval[0])
         ),
-        ": train longer, or use the kernel.",
+        f": {_cure(context)}.",
     )
+
+
+def _cure(context: Context) -> str:
+    """What the held-out loss along training says to do."""
+    least = _get(context, "training", "step-of-the-least-held-out-loss")
+    if least is None or least.value is None:
+        return "use the kernel"
+    if least.value < context.settings.updates:
+        return f"use the kernel, or stop earlier (the held-out loss was least at step {least.value:,.0f})"
+    return "use the kernel, or train longer (the held-out loss was still falling at the end)"

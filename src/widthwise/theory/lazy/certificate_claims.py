@@ -141,7 +141,8 @@ BALL = Claim(
     name="sharp-ball-certificate",
     statement=(
         r"If $h = 2\beta r_0/(\alpha\sigma_{min}^2) \le 1$, the gradient flow converges to an interpolator with "
-        r"$\|r(t)\| \le r_0(1-h)/(e^{\alpha^2\sigma_{min}^2(1-h)t}-h)$ on a path of length at most "
+        r"$\|r(t)\| \le r_0(1-h)/(e^{(1-h)\tau}-h)$, $\tau = \alpha^2\sigma_{min}^2t$ (at $h = 1$ its limit "
+        r"$r_0/(1+\tau)$), on a path of length at most "
         r"$\rho_* = \frac{\sigma_{min}}{\beta}q$, $q = 1-\sqrt{1-h}$, keeps "
         r"$\lambda_{min}(K_t) \ge \sigma_{min}^2(1-h)$, and stays within "
         r"$\frac{\sigma_{min}}{\beta}[-q-\ln(1-q)+q^2/2]$ of its linearised twin; the first three bounds "

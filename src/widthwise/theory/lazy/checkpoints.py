@@ -38,6 +38,10 @@ class Along:
         return float("inf") if self.first is None else float(self.times[self.first])
 
 
+# The certificate computes h once more from the singular values, which agrees with this h to rounding only.
+_SURELY = 1.0 - 1e-9
+
+
 @kept
 def laziness_along(problem: LazyProblem) -> Along:
     r"""Follow $h$ along the flow; as the residual vanishes it falls below 1, unless $\sigma_{min}$ vanishes too.
@@ -52,7 +56,7 @@ def laziness_along(problem: LazyProblem) -> Along:
     beta = np.array([problem.smoothness(float(radius)).value for radius in away])
     with np.errstate(divide="ignore", invalid="ignore"):
         h = np.where(seen.residual > 0, 2 * beta * seen.residual / (problem.alpha * seen.sigma_min**2), 0.0)
-    good = np.flatnonzero(h <= 1)
+    good = np.flatnonzero(h <= _SURELY)
     return Along(seen.times, h, int(good[0]) if len(good) else None)
 
 
@@ -78,7 +82,7 @@ def _somewhere(setup: Setup) -> str | None:
 def _chosen(problem: LazyProblem) -> list[int]:
     """Four certified checkpoints, spread from the first one on; the last time has nothing after it."""
     seen = laziness_along(problem)
-    good = np.flatnonzero(seen.h[:-1] <= 1)
+    good = np.flatnonzero(seen.h[:-1] <= _SURELY)
     return sorted({int(good[int(i)]) for i in np.linspace(0, len(good) - 1, 4)}) if len(good) else []
 
 

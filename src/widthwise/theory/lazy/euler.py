@@ -127,6 +127,13 @@ def _small_steps(race: Race) -> str | None:
     )
 
 
+def _bends(race: Race) -> str | None:
+    """Without acceleration descent and flow agree to all orders, and there is no order to see."""
+    if float(jnp.linalg.norm(jax.jit(partial(acceleration, race.risk))(race.start))) > 0:
+        return None
+    return "descent does not part from the flow because the flow starts without acceleration, as at a critical point"
+
+
 def _convex(race: Race) -> str | None:
     points = jnp.concatenate([race.start[None], _flow_points(race)])
     least = float(np.linalg.eigvalsh(jax.jit(jax.vmap(jax.hessian(race.risk)))(points)).min())
@@ -231,7 +238,7 @@ CLAIMS = (
         setup=_race,
         predict=_predict_orders,
         measure=_orders,
-        assumptions=(_small_steps,),
+        assumptions=(_small_steps, _bends),
         relation=Equal(),
         mutants=(
             Mutant("penalty eta/2", {"measure": partial(_orders, factor=0.5)}),
@@ -265,7 +272,7 @@ CLAIMS = (
         setup=_race,
         predict=_predict_length,
         measure=_descent_length,
-        assumptions=(_small_steps,),
+        assumptions=(_small_steps, _bends),
         relation=Equal(),
         mutants=(
             Mutant("lost factor eta", {"measure": partial(_descent_length, divide=True)}),
