@@ -76,7 +76,7 @@ def text(content: Text, claims: Container[str] = ()) -> Markup:
 
 def _piece(piece: str | Number | Formula, claims: Container[str]) -> Markup:
     if isinstance(piece, Number):
-        return number(piece, _told(piece))
+        return number(piece, told(piece))
     if isinstance(piece, Formula):
         return math(piece.latex)
     return linked(piece, claims)
@@ -112,12 +112,12 @@ def plain_text(content: Text) -> str:
 
 def _plain_piece(piece: str | Number | Formula) -> str:
     if isinstance(piece, Number):
-        return _told(piece)
+        return told(piece)
     return piece.latex if isinstance(piece, Formula) else piece
 
 
-def _told(value: Number) -> str:
-    """The number as it stands in a sentence: an error that no reader would notice is left to results.json."""
+def told(value: Number) -> str:
+    """Return the number as it stands in a sentence: an error that no reader would notice is left to results.json."""
     noticed = value.error is not None and not (value.value and value.error < _UNNOTICED * abs(value.value))
     error = value.error if noticed else None
     return format_number(value.value, error, value.interval, value.unit, value.reason, digits=TEXT_DIGITS)

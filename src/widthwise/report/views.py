@@ -12,7 +12,6 @@ from widthwise.claims import AtLeast, AtMost, Claim, Equal, Scaling, Status, Ver
 from widthwise.numerics import Estimate
 
 from . import figures, markup
-from .digits import format_number
 from .section import Cell, Figure, Grid, Number, Section, Series, Table, slug
 
 _SIGNS = {Status.HOLDS: "✓", Status.VIOLATED: "✕", Status.INCONCLUSIVE: "?", Status.NOT_APPLICABLE: "–"}
@@ -129,7 +128,7 @@ def filters(known: Any) -> dict[str, Callable]:
         "sample": _sample,
         "shape": _shape,
         "sign": _SIGNS.__getitem__,
-        "slack": lambda verdict: "" if _slack(verdict) is None else f"{_slack(verdict):.2g}",
+        "slack": lambda verdict: "" if _slack(verdict) is None else f"{_slack(verdict):.3g}",
         "slack_width": lambda verdict: round(100 * min(max(_slack(verdict) or 0.0, 0.0), 1.0)),
         "slug": slug,
         "text": lambda text: markup.text(text, known),
@@ -186,7 +185,7 @@ def _at(estimate: Estimate, shape: tuple[int, ...], place: int) -> str:
         float(np.broadcast_to(np.asarray(part, np.float64), shape).ravel()[place])
         for part in (estimate.value, estimate.error)
     )
-    return format_number(float(f"{value:.4g}"), error) if error == 0 else format_number(value, error)
+    return markup.told(Number("value", value, error))
 
 
 def _shape(figure: Figure) -> str:
