@@ -17,7 +17,7 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Examples that train a network; pages of cells are long too, and are run when the documentation is built.
-LONG = re.compile(r"\breport\(")
+LONG = re.compile(r"\b(report|check)\(")
 
 
 def docstrings(path: Path) -> Iterator[tuple[str, str, int]]:

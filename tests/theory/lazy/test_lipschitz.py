@@ -139,7 +139,9 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "one hidden layer" else pytest.mark.slow) for name in ARCHITECTURES]
+)
 def test_the_deep_bound_is_sound(name):
     """Exact second derivatives at the start and at random points of spheres, and an adversarial search of each ball."""
     rng = np.random.default_rng(0)

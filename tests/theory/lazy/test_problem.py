@@ -34,6 +34,7 @@ def test_a_model_becomes_a_problem():
     assert problem.smooth
 
 
+@pytest.mark.slow
 def test_float32_models_are_trained_in_float64():
     with jax.enable_x64(False):
         model = sample(MLP(8, 1).network(), jr.key(0), 2)
