@@ -15,7 +15,7 @@ from widthwise.activations import ACTIVATIONS, leaky_relu
 from widthwise.networks import MLP, Apply, Chain, Dense, Residual, kernel
 
 # The name of the module is that of its function, which the package exports.
-MODULE = sys.modules["widthwise.networks.kernel"]
+MODULE = sys.modules["widthwise.networks.pairwise"]
 ORACLES = Path(__file__).parents[1] / "oracles"
 CASES = json.loads((ORACLES / "kernels.json").read_text())
 NUMBERS = dict(np.load(ORACLES / "kernels.npz"))
@@ -69,12 +69,15 @@ DISTANCES = (0.0, 1e-12, 1e-7, 1e-3, 0.5)
 
 @pytest.mark.parametrize("slope", [0.0, -1.0, 0.3])
 @pytest.mark.parametrize(("depth", "bias"), [(1, 0.0), (4, 0.1), (20, 0.1)])
-def test_equal_opposite_and_near_inputs_agree_with_sixty_digits(slope, depth, bias):
+@pytest.mark.parametrize("method", ["pairs", "profile"])
+def test_equal_opposite_and_near_inputs_agree_with_sixty_digits(slope, depth, bias, method):
     x, step = np.random.default_rng(3).normal(size=(2, 6))
     Y = np.stack([sign * (x + distance * step) for distance in DISTANCES for sign in (1.0, -1.0)])  # the first is x
+    if method == "profile" and bias:  # such a network has a profile only where the norms are equal
+        x, Y = x / np.linalg.norm(x), Y / np.linalg.norm(Y, axis=1, keepdims=True)
     layers = [(1.7, bias)] * depth + [(1.0, 0.0)]
     parts = [part for weight, b in layers for part in (Dense(weight, b), Apply(leaky_relu(slope)))][:-1]
-    result = kernel(Chain(parts), x[None], Y)
+    result = kernel(Chain(parts), x[None], Y, method=method)
     wanted = np.array([rectifier_kernels(x, y, layers, slope) for y in Y]).T
     # In units of the kernels at equal inputs: an opposite pair may have covariance zero.
     np.testing.assert_allclose(result.nngp[0] / result.nngp[0, 0], wanted[0] / result.nngp[0, 0], atol=1e-12, rtol=0)
@@ -147,7 +150,7 @@ def test_residual_equals_the_sum_of_its_parts():
 
 
 def test_large_pre_activations_get_more_terms_or_a_clear_refusal(monkeypatch):
-    monkeypatch.setattr(MODULE, "_MAX_DEGREE", 512)
+    monkeypatch.setattr(MODULE, "MAX_DEGREE", 512)
     network = MLP(activation="tanh", weight_variance=4.0).network()
     X = np.array([[1.0, 0.5], [0.3, -1.0]])
     few = kernel(network, X)
