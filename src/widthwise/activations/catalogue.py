@@ -1,6 +1,7 @@
 """The activations that ship: append one value to add one."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from widthwise.numerics import nearest, reject
 
 from . import closed
 from .activation import Activation
+from .families import error_function, exponential, gaussian, leaky_relu, rbf, rectified_monomial, sinusoid
 
 # (sup|s'|, sup|s''|) and the critical (C_w, C_b) are recomputed from the functions in the tests.
 _CATALOGUE = (
@@ -51,27 +53,21 @@ _CATALOGUE = (
     ),
     Activation("softplus", jax.nn.softplus, slope_bound=1.0, curvature_bound=0.25),
     Activation("sigmoid", jax.nn.sigmoid, slope_bound=0.25, curvature_bound=1 / (6 * math.sqrt(3)), value_bound=1.0),
-)
-
-
-def leaky_relu(negative_slope: float = 0.01) -> Activation:
-    """The leaky ReLU: z for z > 0 and ``negative_slope`` z otherwise.
-
-    Raises ``ValueError`` for a slope that is not a finite number.
-
-    >>> leaky_relu(0.5).critical
-    (1.6, 0.0)
-    """
-    if not math.isfinite(negative_slope):
-        reject(f"negative_slope={negative_slope}", "A slope is a finite number", "Give for example 0.01")
-    return Activation(
-        f"leaky_relu({negative_slope:g})",
-        lambda z: jnp.where(z >= 0, z, negative_slope * z),
-        closed.rectifier(negative_slope, 1.0),
+    Activation("sign", jnp.sign, closed.sign, kinks=(0.0,), value_bound=1.0),
+    Activation(
+        "step",
+        lambda z: 0.5 + 0.5 * jnp.sign(z),
+        closed.summed(closed.scaled(closed.sign, 0.5), closed.constant(0.5)),
         kinks=(0.0,),
-        slope_bound=max(1.0, abs(negative_slope)),
-        critical=(2.0 / (1.0 + negative_slope**2), 0.0),
-    )
+        value_bound=1.0,
+    ),
+    replace(sinusoid(1.0, math.pi / 2), name="cos", fn=jnp.cos, closed=closed.cosine),
+    replace(exponential(), name="exp", fn=jnp.exp),
+    replace(gaussian(), name="gaussian"),
+    replace(rbf(), name="rbf"),
+    replace(error_function(0.5, math.sqrt(0.5), 0.5), name="normal_cdf"),
+    replace(rectified_monomial(2), name="squared_relu"),
+)
 
 
 ACTIVATIONS: dict[str, Activation] = {value.name: value for value in _CATALOGUE} | {"leaky_relu": leaky_relu()}

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from widthwise.numerics import hermite_rule, sector_rule
 
-from .dual import Dual, Scalar, between, ratio
+from .dual import Dual, Scalar, between, ratio, root
 
 _ROUNDING = 32 * 2.0**-52
 
@@ -32,22 +32,22 @@ def series(fn: Callable, degree: int, xx: Scalar, yy: Scalar, gap: Scalar, cogap
     b, fyy, tail_y = _coefficients(fn, degree, yy)
     c, sxx, left_x = _coefficients(slope, degree, xx)
     d, syy, left_y = _coefficients(slope, degree, yy)
-    new_gap, new_cogap, mixed = _mehler(a, b, c, d, gap, cogap)
-    error = jnp.sqrt(tail_x * tail_y) + jnp.sqrt(left_x * left_y) + _ROUNDING
-    return Dual(fxx, fyy, between(new_gap), between(new_cogap), mixed * jnp.sqrt(sxx * syy), error)
+    new_gap, new_cogap, mixed = mehler(a, b, c, d, gap, cogap)
+    error = root(tail_x * tail_y) + root(left_x * left_y) + _ROUNDING
+    return Dual(fxx, fyy, between(new_gap), between(new_cogap), mixed * root(sxx * syy), error)
 
 
 def _coefficients(fn: Callable, degree: int, q: Scalar) -> tuple[Float[Array, " k"], Scalar, Scalar]:
     """Hermite coefficients of the normalised function, its power, and the share of it left out."""
     nodes, transform = hermite_rule(degree)
-    values = fn(jnp.sqrt(q) * jnp.asarray(nodes))
+    values = fn(root(q) * jnp.asarray(nodes))
     power = jnp.sum(jnp.asarray(transform[0]) * values**2)
-    normalised = ratio(jnp.asarray(transform) @ values, jnp.sqrt(power))
+    normalised = ratio(jnp.asarray(transform) @ values, root(power))
     left_out = jnp.maximum(1.0 - jnp.sum(normalised**2), 0.0)
     return normalised, power, jnp.where(power == 0.0, 0.0, left_out)
 
 
-def _mehler(a, b, c, d, gap, cogap):
+def mehler(a, b, c, d, gap, cogap):
     """Sum the series for the new gap, the new cogap and the slope in one pass over the degree."""
     rho, sign = 0.5 * (cogap - gap), 1.0
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation
@@ -44,7 +44,7 @@ def kernel(network: AbstractLayer, X: ArrayLike, Y: ArrayLike | None = None, *, 
     only one triangle is computed, and the result is exactly symmetric. Runs in float64 and returns
     NumPy arrays. Activations without a closed dual get as many series terms as ``tolerance`` needs.
     Raises ``ValueError`` for inputs of the wrong shape or kind, and where the tolerance cannot be
-    reached.
+    reached or a second moment overflows.
 
     >>> from widthwise.networks import MLP
     >>> K = kernel(MLP(depth=1, activation="relu").network(), [[1.0, 0.0], [0.0, 1.0]])
@@ -176,6 +176,7 @@ def _equal_diagonal(pair: InputPairs) -> InputPairs:
 def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
     """Evaluate a tile with four times the terms until they suffice: the network with them, kernels, error."""
     nngp, ntk, error = _evaluate(network, pair)
+    _demand_finite(network, nngp, ntk)
     degrees = {part.degree for part in _activations(network) if part.closed is None and part.smooth}
     degree = max(degrees, default=0)
     if (left := float(error)) <= tolerance:
@@ -187,6 +188,16 @@ def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
             "Scale the inputs or the weight variance down, or pass a larger tolerance",
         )
     return _accurate(_set_degree(network, min(4 * degree, _MAX_DEGREE)), pair, tolerance)
+
+
+def _demand_finite(network: AbstractLayer, *matrices: Float[Array, "n m"]) -> None:
+    """Refuse a kernel that left the range of float64, such as that of exp at a large variance."""
+    if not all(bool(jnp.all(jnp.isfinite(matrix))) for matrix in matrices):
+        reject(
+            f"a kernel that is not finite, with {_activations(network)}",
+            "The second moments of every layer must be below 1.8e308",
+            "Scale the inputs or the weight variance down",
+        )
 
 
 def _activations(network: AbstractLayer) -> list[Activation]:
