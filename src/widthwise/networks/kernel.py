@@ -16,7 +16,7 @@ from .layer import AbstractLayer
 from .pair import Pair
 
 _TILE = 256  # inputs per side of a tile: its arrays fit a processor's cache
-_SECTOR_TILE = 16  # duals by sectors hold some thousand nodes per pair
+_CELL_TILE = 16  # duals by cells hold some hundred nodes per pair at once
 _MAX_DEGREE = 4096
 _CLOSE = 0.05  # below this gap the angle is taken from the difference of the inputs
 
@@ -42,7 +42,7 @@ def kernel(network: AbstractLayer, X: ArrayLike, Y: ArrayLike | None = None, *, 
 
     Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite; ``Y=None`` means X with itself:
     only one triangle is computed, and the result is exactly symmetric. Runs in float64 and returns
-    NumPy arrays. Activations without a closed dual get as many series terms as ``tolerance`` needs.
+    NumPy arrays. Activations without a closed dual get as many series terms, or nodes, as ``tolerance`` needs.
     Raises ``ValueError`` for inputs of the wrong shape or kind, and where the tolerance cannot be
     reached or a second moment overflows.
 
@@ -143,7 +143,7 @@ def _assemble(network: AbstractLayer, X: np.ndarray, Y: np.ndarray, symmetric: b
 
 def _side(network: AbstractLayer, count: int) -> int:
     """The side of a tile: tiles of one shape, as full as can be, so that one compilation serves all."""
-    largest = _SECTOR_TILE if _uses_sectors(network) else _TILE
+    largest = _CELL_TILE if _uses_cells(network) else _TILE
     return -(-count // -(-count // largest))
 
 
@@ -177,13 +177,13 @@ def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
     """Evaluate a tile with four times the terms until they suffice: the network with them, kernels, error."""
     nngp, ntk, error = _evaluate(network, pair)
     _demand_finite(network, nngp, ntk)
-    degrees = {part.degree for part in _activations(network) if part.closed is None and part.smooth}
+    degrees = {part.degree for part in _activations(network) if part.closed is None}
     degree = max(degrees, default=0)
     if (left := float(error)) <= tolerance:
         return network, (nngp, ntk), left
     if degree in (0, _MAX_DEGREE):
         reject(
-            f"an error of {left:.1e} with {degree} series terms for {_activations(network)}",
+            f"an error of {left:.1e} with {degree} series terms (for kinks: nodes) for {_activations(network)}",
             f"The tolerance is {tolerance:.1e}, and at most {_MAX_DEGREE} terms are used",
             "Scale the inputs or the weight variance down, or pass a larger tolerance",
         )
@@ -214,7 +214,7 @@ def _set_degree(network: AbstractLayer, degree: int) -> AbstractLayer:
     return jax.tree.map(swap, network, is_leaf=lambda node: isinstance(node, Activation))
 
 
-def _uses_sectors(network: AbstractLayer) -> bool:
+def _uses_cells(network: AbstractLayer) -> bool:
     return any(part.closed is None and part.kinks for part in _activations(network))
 
 

@@ -10,8 +10,9 @@ import math
 from fractions import Fraction
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
+
+from widthwise.numerics import unit_rule
 
 from ..dual import Dual, Scalar, angle, between, root, rounding
 
@@ -78,7 +79,7 @@ def rectified_power(power: int):
 
 def _rectified_power(n: int, xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
     odd, theta = math.prod(range(2 * n - 1, 0, -2)), angle(gap, cogap)
-    t, weight = (jnp.asarray(part) for part in _unit_rule(24 + n))
+    t, weight = (jnp.asarray(part) for part in unit_rule(24 + n))
     rest = _falling(n - 1, theta * t) * jnp.sin(theta * t)
     new_gap = between(n * n / (2 * n - 1) * theta * jnp.sum(weight * rest))
     below = _falling(n - 1, theta) * math.prod(range(2 * n - 3, 0, -2)) / 2
@@ -111,10 +112,3 @@ def _angular_polynomials(n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         known = n * n * (Q[k] - (Q[k - 2] if k > 1 else 0))
         new_Q[k - 1] = int(Fraction(new_P[k] + (k + 1) * new_Q[k + 1] - known, k))
     return tuple(new_P[: n + 1]), tuple(new_Q[:n])
-
-
-@functools.lru_cache
-def _unit_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre on [0, 1]."""
-    t, weight = np.polynomial.legendre.leggauss(count)
-    return 0.5 * (t + 1), 0.5 * weight
