@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kinds import one_of_each_kind
 from widthwise.activations import ACTIVATIONS, Activation, activation
 from widthwise.activations.detect import find_kinks
 from widthwise.networks import MLP, Apply, Chain, Dense, kernel
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", one_of_each_kind(default=("tanh", "elu", "hard_tanh", "step", "squared_relu", "exp")))
 def test_the_kinks_of_the_catalogue_are_found(name):
     assert find_kinks(ACTIVATIONS[name].fn) == ACTIVATIONS[name].kinks
 

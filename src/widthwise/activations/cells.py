@@ -39,7 +39,8 @@ def cells(
     unit = root(sxx) * root(syy)
     error = jnp.abs(moments[2] - rough[2]) + ratio(jnp.abs(moments[3] - rough[3]), unit)
     error += sum(ratio(jnp.abs(moments[k] - rough[k]), moments[k]) for k in (0, 1))
-    new_gap, new_cogap = between(moments[2]), between(moments[4])
+    equal = (gap == 0.0) & (xx == yy)  # whatever rounding makes of their difference
+    new_gap, new_cogap = jnp.where(equal, 0.0, between(moments[2])), between(moments[4])
     return Dual(moments[0], moments[1], new_gap, new_cogap, moments[3], error + _ROUNDING)
 
 
