@@ -66,7 +66,8 @@ def superpose(first, second) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     xx, yy = first.xx + second.xx, first.yy + second.yy
     scale, own, other = (root(x) * root(y) for x, y in ((xx, yy), (first.xx, first.yy), (second.xx, second.yy)))
     cross = root(first.xx) * root(second.yy) - root(second.xx) * root(first.yy)
-    uneven = cross * ratio(cross, scale + own + other)
+    even = (first.xx == first.yy) & (second.xx == second.yy)  # whatever rounding makes of the difference
+    uneven = jnp.where(even, 0.0, cross * ratio(cross, scale + own + other))
     gap = ratio(uneven + own * first.gap + other * second.gap, scale, 1.0)
     cogap = ratio(uneven + own * first.cogap + other * second.cogap, scale, 1.0)
     return xx, yy, between(gap), between(cogap)

@@ -59,4 +59,5 @@ def _gelu_norm_gap(xx, yy, fxx, fyy):
         z = root(q) * x
         return ratio(z * 0.5 * (1 + _erf(z / math.sqrt(2.0))), root(power))
 
-    return 0.5 * jnp.sum(jnp.asarray(weights) * (feature(xx, fxx) - feature(yy, fyy)) ** 2)
+    spread = 0.5 * jnp.sum(jnp.asarray(weights) * (feature(xx, fxx) - feature(yy, fyy)) ** 2)
+    return jnp.where(xx == yy, 0.0, spread)  # whatever rounding makes of the difference of equal numbers
