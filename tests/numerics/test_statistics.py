@@ -12,7 +12,6 @@ from widthwise.numerics import (
     exponent_estimate,
     hermite_rule,
     mean_and_sem,
-    sector_rule,
 )
 
 
@@ -76,9 +75,3 @@ def test_hermite_coefficients_of_a_wave(degree):
     size = np.exp(-4.5 + k * np.log(3.0) - 0.5 * np.array([math.lgamma(j + 1.0) for j in k]))
     wanted = size * np.where(k % 4 < 2, 1.0, -1.0)
     np.testing.assert_allclose(transform @ (np.cos(3 * nodes) + np.sin(3 * nodes)), wanted, atol=1e-13)
-
-
-def test_the_radial_rule_integrates_the_plane():
-    _, angular, _, radial = sector_rule()
-    assert angular.sum() == pytest.approx(1.0, rel=1e-14)
-    assert radial.sum() == pytest.approx(1.0, rel=1e-13)

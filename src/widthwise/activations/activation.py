@@ -9,19 +9,24 @@ from jaxtyping import Array, Float
 from widthwise.numerics import reject
 
 from . import numerical
+from .cells import cells
 from .dual import Dual, Scalar
+
+_MOST_KINKS = 8  # the lines of so many cut the plane into some thousand cells
 
 
 class Activation(eqx.Module):
     r"""A scalar function $s$ applied to every coordinate, with what theory needs to know of it.
 
     ``closed`` computes its Gaussian dual exactly; without it the dual is computed numerically with
-    an error bound, to ``degree`` Hermite terms. ``kinks`` are the points where $s$ is not smooth.
+    an error bound, to ``degree`` Hermite terms, or by quadrature between the kinks. ``kinks`` are the
+    points where $s$ is not smooth or jumps.
     ``slope_bound`` $= \sup|s'|$, ``curvature_bound`` $= \sup|s''|$ and ``value_bound`` $= \sup|s|$
     may be infinite; certificates need the first two. ``critical`` is the weight and bias variance
     $(C_w, C_b)$ of a critical initialisation.
 
-    Raises ``ValueError`` for kinks away from zero without a closed form.
+    Raises ``ValueError`` for kinks that are not finite or named twice, and for more than 8 without a
+    closed form.
 
     >>> softsign = Activation("softsign", lambda z: z / (1 + abs(z)), kinks=(0.0,))
     >>> softsign
@@ -39,10 +44,16 @@ class Activation(eqx.Module):
     degree: int = eqx.field(static=True, default=128)
 
     def __post_init__(self):
-        if self.closed is None and any(kink != 0 for kink in self.kinks):
+        if not all(map(math.isfinite, self.kinks)) or len(set(self.kinks)) < len(self.kinks):
             reject(
-                f"activation {self.name!r} with kinks at {self.kinks} and no closed dual",
-                "A numerical dual is known for smooth functions and for one kink at 0",
+                f"activation {self.name!r} with kinks at {self.kinks}",
+                "Kinks are finite numbers, each named once",
+                "Give for example kinks=(-1.0, 1.0)",
+            )
+        if self.closed is None and len(self.kinks) > _MOST_KINKS:
+            reject(
+                f"activation {self.name!r} with {len(self.kinks)} kinks and no closed dual",
+                f"A numerical dual is known for at most {_MOST_KINKS} kinks",
                 "Give closed=, a function (xx, yy, gap, cogap) -> Dual",
             )
 
@@ -62,5 +73,5 @@ class Activation(eqx.Module):
         if self.closed is not None:
             return self.closed(xx, yy, gap, cogap)
         if self.kinks:
-            return numerical.sectors(self.fn, xx, yy, gap, cogap)
+            return cells(self.fn, self.kinks, self.degree, xx, yy, gap, cogap)
         return numerical.series(self.fn, self.degree, xx, yy, gap, cogap)

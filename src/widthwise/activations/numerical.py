@@ -1,10 +1,9 @@
-r"""Duals of activations without a closed form, with the error they leave.
+r"""Duals of smooth activations without a closed form, with the error they leave.
 
 Legend as in ``dual``. For a smooth $s$ the Hermite (Mehler) expansion is used: with
 $a_k(q) = E[s(\sqrt q X)h_k(X)]$, $F = \sum_k a_k(q_1)a_k(q_2)\rho^k$. What is left out is at most
 $\sqrt{\tau(q_1)\tau(q_2)}$, $\tau(q) = E[s(\sqrt q X)^2] - \sum_k a_k(q)^2$, for every $\rho$: the
-error travels with the dual. For an $s$ with a kink at zero the series converges too slowly, and
-the plane is cut into the four sectors in which $s(u)s(v)$ is smooth.
+error travels with the dual. For an $s$ with a kink the series converges too slowly: see ``cells``.
 """
 
 from collections.abc import Callable
@@ -13,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from widthwise.numerics import hermite_rule, sector_rule
+from widthwise.numerics import hermite_rule
 
-from .dual import Dual, Scalar, between, ratio
+from .dual import Dual, Scalar, between, ratio, root
 
-_ROUNDING = 32 * 2.0**-52
+_ROUNDING, _UNSEEN = 32 * 2.0**-52, 4 * 2.0**-52
 
 
 def series(fn: Callable, degree: int, xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
@@ -32,22 +31,25 @@ def series(fn: Callable, degree: int, xx: Scalar, yy: Scalar, gap: Scalar, cogap
     b, fyy, tail_y = _coefficients(fn, degree, yy)
     c, sxx, left_x = _coefficients(slope, degree, xx)
     d, syy, left_y = _coefficients(slope, degree, yy)
-    new_gap, new_cogap, mixed = _mehler(a, b, c, d, gap, cogap)
-    error = jnp.sqrt(tail_x * tail_y) + jnp.sqrt(left_x * left_y) + _ROUNDING
-    return Dual(fxx, fyy, between(new_gap), between(new_cogap), mixed * jnp.sqrt(sxx * syy), error)
+    new_gap, new_cogap, mixed = mehler(a, b, c, d, gap, cogap)
+    # The squares that were left out, were the two functions parallel there; the error is that they need not be.
+    uneven = 0.5 * (root(tail_x) - root(tail_y)) ** 2
+    error = 2.0 * root(tail_x * tail_y) + root(left_x * left_y) + _ROUNDING
+    return Dual(fxx, fyy, between(new_gap + uneven), between(new_cogap + uneven), mixed * root(sxx * syy), error)
 
 
 def _coefficients(fn: Callable, degree: int, q: Scalar) -> tuple[Float[Array, " k"], Scalar, Scalar]:
     """Hermite coefficients of the normalised function, its power, and the share of it left out."""
     nodes, transform = hermite_rule(degree)
-    values = fn(jnp.sqrt(q) * jnp.asarray(nodes))
+    values = fn(root(q) * jnp.asarray(nodes))
     power = jnp.sum(jnp.asarray(transform[0]) * values**2)
-    normalised = ratio(jnp.asarray(transform) @ values, jnp.sqrt(power))
-    left_out = jnp.maximum(1.0 - jnp.sum(normalised**2), 0.0)
+    normalised = ratio(jnp.asarray(transform) @ values, root(power))
+    # Below rounding the share is not known to be smaller, and may meet a large one of the other input.
+    left_out = jnp.maximum(1.0 - jnp.sum(normalised**2), 0.0) + _UNSEEN
     return normalised, power, jnp.where(power == 0.0, 0.0, left_out)
 
 
-def _mehler(a, b, c, d, gap, cogap):
+def mehler(a, b, c, d, gap, cogap):
     """Sum the series for the new gap, the new cogap and the slope in one pass over the degree."""
     rho, sign = 0.5 * (cogap - gap), 1.0
 
@@ -65,47 +67,3 @@ def _mehler(a, b, c, d, gap, cogap):
     start = (zero, zero, zero, one, one, zero, zero, jnp.asarray(sign))
     end, _ = jax.lax.scan(term, start, (a, b, c, d), unroll=16)
     return end[:3]
-
-
-def sectors(fn: Callable, xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
-    r"""Dual of an activation that is smooth but for a kink at zero, by four sectors of the plane.
-
-    $u = \sqrt{q_1}\,r\cos\phi$, $v = \sqrt{q_2}\,r\cos(\phi-\theta)$, split at
-    $\phi \in \{\pm\frac\pi2, \theta\pm\frac\pi2\}$; Gauss-Legendre in angle and radius. The error is
-    the difference to a coarser rule.
-    """
-    fine, coarse = (_sectors(fn, rule, xx, yy, gap, cogap) for rule in ((24, 64), (16, 48)))
-    error = jnp.abs(fine.gap - coarse.gap) + jnp.abs(fine.slope - coarse.slope) / jnp.maximum(jnp.abs(fine.slope), 1e-3)
-    return Dual(fine.xx, fine.yy, fine.gap, fine.cogap, fine.slope, error + _ROUNDING)
-
-
-def _sectors(fn, rule, xx, yy, gap, cogap) -> Dual:
-    t, weight, r, radial = (jnp.asarray(part) for part in sector_rule(*rule))
-    theta = 2.0 * jnp.arctan2(jnp.sqrt(gap), jnp.sqrt(cogap))
-    opposite = 2.0 * jnp.arctan2(jnp.sqrt(cogap), jnp.sqrt(gap))
-    start = jnp.stack(
-        [
-            theta - jnp.pi / 2,
-            jnp.full_like(theta, jnp.pi / 2),
-            theta + jnp.pi / 2,
-            jnp.full_like(theta, -jnp.pi / 2) + 2 * jnp.pi,
-        ]
-    )
-    width = jnp.stack([opposite, theta, opposite, theta])
-    phi = start[:, None] + width[:, None] * t[None, :]
-    weights = (width[:, None] * weight[None, :])[:, :, None] * radial[None, None, :] / (2 * jnp.pi)
-    u = jnp.sqrt(xx) * jnp.cos(phi)[:, :, None] * r[None, None, :]
-    v = jnp.sqrt(yy) * jnp.cos(phi - theta)[:, :, None] * r[None, None, :]
-    derivative = jnp.vectorize(jax.grad(fn))
-    fxx, fyy = _half_line_power(fn, xx), _half_line_power(fn, yy)
-    left, right = ratio(fn(u), jnp.sqrt(fxx)), ratio(fn(v), jnp.sqrt(fyy))
-    new_gap, new_cogap = (0.5 * jnp.sum(weights * (left + sign * right) ** 2) for sign in (-1.0, 1.0))
-    slope = jnp.sum(weights * derivative(u) * derivative(v))
-    return Dual(fxx, fyy, between(new_gap), between(new_cogap), slope, jnp.zeros_like(gap))
-
-
-def _half_line_power(fn: Callable, q: Scalar) -> Scalar:
-    """E[s(sqrt(q) X)^2], each half line by the radial rule, whose weight is r exp(-r^2/2)."""
-    _, _, r, radial = sector_rule(24, 200)
-    z, weight = jnp.sqrt(q) * jnp.asarray(r), jnp.asarray(radial / r)
-    return jnp.sum(weight * (fn(z) ** 2 + fn(-z) ** 2)) / jnp.sqrt(2 * jnp.pi)

@@ -22,7 +22,7 @@ def citation(key: str) -> str:
 
 @functools.cache
 def _citations() -> dict[str, str]:
-    text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
+    text = resources.files("widthwise.claims").joinpath("references.bib").read_text(encoding="utf-8")
     return {entry["key"]: _cited(dict(_FIELD.findall(entry["fields"]))) for entry in _ENTRY.finditer(text)}
 
 

@@ -15,10 +15,12 @@ from .pair import Pair
 class Apply(AbstractLayer):
     r"""An activation on every coordinate: $K' = E[s(u)s(v)]$, $\Theta' = E[s'(u)s'(v)]\,\Theta$, $(u, v) \sim N(0, K)$.
 
-    Takes an ``Activation`` or the name of one.
+    Takes an ``Activation``, the name of one, or a function: see `activation`.
 
     >>> Apply("relu").activation.name
     'relu'
+    >>> Apply(lambda z: jnp.maximum(z, -1.0)).activation.kinks
+    (-1.0,)
     """
 
     activation: Activation = eqx.field(converter=activation)

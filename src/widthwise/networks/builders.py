@@ -29,7 +29,7 @@ class MLP:
 
     width: int = 256
     depth: int = 2
-    activation: str | Activation = "tanh"
+    activation: str | Activation | Callable = "tanh"
     weight_variance: float | None = None
     bias_variance: float | None = None
     parameterisation: str = "ntk"

@@ -12,11 +12,11 @@ from widthwise.numerics import nearest, reject
 from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
-from .pairwise import pairwise, uses_sectors
+from .pairwise import pairwise, uses_cells
 from .profile import Profile, compile_profile
 
-# So many pairs are done one by one before a profile would be ready; by sectors, one pair costs as much as hundreds.
-_FEW, _FEW_BY_SECTORS = 250_000, 2_000
+# So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
+_FEW, _FEW_BY_CELLS = 250_000, 2_000
 METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 
 
@@ -50,7 +50,7 @@ def kernel(
 
     Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite; ``Y=None`` means X with itself:
     only one triangle is computed, and the result is exactly symmetric. Activations without a closed
-    dual get as many series terms as ``tolerance`` needs.
+    dual get as many series terms, or nodes, as ``tolerance`` needs.
 
     ``method="pairs"`` propagates every pair; ``"profile"`` compiles the network into polynomials in
     the angle and, where they matter, the two mean squares, and then costs little more than one matrix
@@ -59,7 +59,7 @@ def kernel(
     is faster and its error larger, as ``error`` says.
 
     Raises ``ValueError`` for inputs of the wrong shape or kind, for an unknown method or dtype, and where
-    the tolerance cannot be reached.
+    the tolerance cannot be reached or a second moment overflows.
 
     >>> from widthwise.networks import MLP
     >>> K = kernel(MLP(depth=1, activation="relu").network(), [[1.0, 0.0], [0.0, 1.0]])
@@ -79,7 +79,7 @@ def kernel(
         )
     left, right = Directions.of(X), None if other is None else Directions.of(other)
     with jax.enable_x64(True):
-        few = _FEW_BY_SECTORS if uses_sectors(network) else _FEW
+        few = _FEW_BY_CELLS if uses_cells(network) else _FEW
         many = len(X) * len(X if other is None else other) > few
         if method == "profile" or (method == "auto" and many):
             found = _by_profile(network, left, right, tolerance, dtype)
@@ -104,7 +104,7 @@ def _by_profile(
     if profile is None:
         return None
     nngp, ntk, error = gram(profile, X.at_least(least), None if Y is None else Y.at_least(least), dtype)
-    _at_zero(network, (nngp, ntk), X, Y, tolerance)
+    error = max(error, _at_zero(network, (nngp, ntk), X, Y, tolerance))
     return Kernels(nngp, ntk, error, _described(profile))
 
 
@@ -115,15 +115,18 @@ def _described(profile: Profile) -> str:
     return f"polynomials of degree {degree} in the angle, through {norms} nodes in each mean square"
 
 
-def _at_zero(network: AbstractLayer, matrices, X: Directions, Y: Directions | None, tolerance: float) -> None:
-    """Fill the rows and columns of zero inputs, which have no angle: all zero inputs have the same kernels."""
+def _at_zero(network: AbstractLayer, matrices, X: Directions, Y: Directions | None, tolerance: float) -> float:
+    """Fill the rows and columns of zero inputs, which have no angle and are all alike, and return the error there."""
+    worst = 0.0
     zeros = [np.flatnonzero(part.power == 0) for part in (X, X if Y is None else Y)]
     nothing = Directions(np.zeros(1), np.zeros((1, X.size)))
     for rows, others, swap in ((zeros[0], X if Y is None else Y, False), (zeros[1], X, True)):
         if len(rows):
-            *values, _ = pairwise(network, nothing, others, tolerance)
+            *values, error = pairwise(network, nothing, others, tolerance)
+            worst = max(worst, error)
             for matrix, row in zip(matrices, values, strict=True):
                 (matrix.T if swap else matrix)[rows] = row
+    return worst
 
 
 def _demand_known(name: str, value: str, known: tuple[str, ...]) -> None:

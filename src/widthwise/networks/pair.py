@@ -9,6 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from widthwise.activations import superpose
+
 Scalar = Float[Array, ""]
 
 
@@ -52,23 +54,6 @@ def constant(variance: float, like: Pair) -> Pair:
 
 
 def add(first: Pair, second: Pair) -> Pair:
-    r"""The pair of a sum of two independent signals.
-
-    $1-\rho = \frac{1}{D}\left[\frac{(\sqrt{a_x b_y}-\sqrt{b_x a_y})^2}{D+s_a+s_b}
-    + s_a(1-\rho_a) + s_b(1-\rho_b)\right]$ with variances $a, b$, $s_a=\sqrt{a_xa_y}$ and
-    $D=\sqrt{(a_x+b_x)(a_y+b_y)}$: every term is positive, so no digit is lost. Two zero inputs get
-    correlation zero.
-    """
-    xx, yy = first.xx + second.xx, first.yy + second.yy
-    scale = jnp.sqrt(xx) * jnp.sqrt(yy)
-    empty = scale == 0.0
-    below = jnp.where(empty, 1.0, scale)
-    cross = jnp.sqrt(first.xx) * jnp.sqrt(second.yy) - jnp.sqrt(second.xx) * jnp.sqrt(first.yy)
-    uneven = cross * (cross / jnp.where(empty, 1.0, scale + first.scale + second.scale))
-
-    def join(left: Scalar, right: Scalar) -> Scalar:
-        joined = (uneven + first.scale * left + second.scale * right) / below
-        return jnp.where(empty, 1.0, jnp.clip(joined, 0.0, 2.0))
-
-    gap, cogap = join(first.gap, second.gap), join(first.cogap, second.cogap)
-    return Pair(xx, yy, gap, cogap, first.ntk + second.ntk, jnp.maximum(first.error, second.error), first.size)
+    """The pair of a sum of two independent signals; where one input has no variance the correlation is zero."""
+    error = jnp.maximum(first.error, second.error)
+    return Pair(*superpose(first, second), first.ntk + second.ntk, error, first.size)

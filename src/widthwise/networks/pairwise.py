@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from widthwise.activations import Activation
 from widthwise.numerics import reject
@@ -18,7 +19,7 @@ from .layer import AbstractLayer
 from .pair import Pair
 
 _TILE = 256  # inputs per side of a tile: its arrays fit a processor's cache
-_SECTOR_TILE = 16  # duals by sectors hold some thousand nodes per pair
+_CELL_TILE = 16  # duals by cells hold some hundred nodes per pair at once
 MAX_DEGREE = 4096
 
 
@@ -70,7 +71,7 @@ def pairwise(
 
 def _side(network: AbstractLayer, count: int) -> int:
     """The side of a tile: tiles of one shape, as full as can be, so that one compilation serves all."""
-    largest = _SECTOR_TILE if uses_sectors(network) else _TILE
+    largest = _CELL_TILE if uses_cells(network) else _TILE
     return -(-count // -(-count // largest))
 
 
@@ -103,12 +104,13 @@ def _equal_diagonal(pair: InputPairs) -> InputPairs:
 def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
     """Evaluate a tile with four times the terms until they suffice: the network with them, kernels, error."""
     nngp, ntk, error = _evaluate(network, pair)
+    _demand_finite(network, nngp, ntk)
     degree = series_degree(network)
     if (left := float(error)) <= tolerance:
         return network, (nngp, ntk), left
     if degree in (0, MAX_DEGREE):
         reject(
-            f"an error of {left:.1e} with {degree} series terms for {_activations(network)}",
+            f"an error of {left:.1e} with {degree} series terms (for kinks: nodes) for {_activations(network)}",
             f"The tolerance is {tolerance:.1e}, and at most {MAX_DEGREE} terms are used",
             "Scale the inputs or the weight variance down, or pass a larger tolerance",
         )
@@ -116,9 +118,18 @@ def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
 
 
 def series_degree(network: AbstractLayer) -> int:
-    """How many terms the numerical duals of smooth activations use; 0 where there are none."""
-    degrees = {part.degree for part in _activations(network) if part.closed is None and part.smooth}
-    return max(degrees, default=0)
+    """How many terms, or nodes, the numerical duals use; 0 where there are none."""
+    return max((part.degree for part in _activations(network) if part.closed is None), default=0)
+
+
+def _demand_finite(network: AbstractLayer, *matrices: Float[Array, "n m"]) -> None:
+    """Refuse a kernel that left the range of float64, such as that of exp at a large variance."""
+    if not all(bool(jnp.all(jnp.isfinite(matrix))) for matrix in matrices):
+        reject(
+            f"a kernel that is not finite, with {_activations(network)}",
+            "The second moments of every layer must be below 1.8e308",
+            "Scale the inputs or the weight variance down",
+        )
 
 
 def _activations(network: AbstractLayer) -> list[Activation]:
@@ -140,6 +151,6 @@ def has_kinks(network: AbstractLayer) -> bool:
     return any(part.kinks for part in _activations(network))
 
 
-def uses_sectors(network: AbstractLayer) -> bool:
-    """Whether a dual of the network is computed by sectors, with some thousand nodes for a pair."""
+def uses_cells(network: AbstractLayer) -> bool:
+    """Whether a dual of the network is computed by cells, with some thousand nodes for a pair."""
     return any(part.closed is None and part.kinks for part in _activations(network))

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from .chain import Chain
 from .layer import AbstractLayer
 from .pair import Pair
-from .pairwise import MAX_DEGREE, has_kinks, series_degree, set_degree, uses_sectors
+from .pairwise import MAX_DEGREE, has_kinks, series_degree, set_degree, uses_cells
 
 _ANGLES, _MOST_ANGLES = 64, 512
 _NORMS, _MOST_NORMS = 5, 65
@@ -142,7 +142,7 @@ def _sampled(network: AbstractLayer, size: int, low: float, high: float, angles:
 
 def _lines(network: AbstractLayer, size: int, first: np.ndarray, second: np.ndarray, theta: np.ndarray):
     """Correlation and NTK (p, t) of pairs with mean squares (p,) at angles (p, t), variance of the first, error."""
-    together = 1 if uses_sectors(network) else _LINES
+    together = 1 if uses_cells(network) else _LINES
     parts = []
     for start in range(0, len(first), together):
         chosen = np.minimum(np.arange(start, start + together), len(first) - 1)

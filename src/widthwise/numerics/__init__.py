@@ -2,7 +2,7 @@
 
 from .errors import nearest, reject
 from .estimate import Estimate
-from .gaussian import hermite_rule, normal_rule, sector_rule
+from .gaussian import hermite_rule, normal_rule, unit_rule
 from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "nearest",
     "normal_rule",
     "reject",
-    "sector_rule",
+    "unit_rule",
 ]

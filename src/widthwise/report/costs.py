@@ -10,7 +10,7 @@ from widthwise.numerics import reject
 from .context import Context, Settings
 
 _FLOPS = 8e9  # float64 operations per second of two ordinary cores
-_CLOSED, _SERIES, _SECTORS = 2e-7, 3e-6, 3e-4  # seconds per pair of inputs and hidden layer, by kind of dual
+_CLOSED, _SERIES, _CELLS = 2e-7, 3e-6, 1e-3  # seconds per pair of inputs and hidden layer, by kind of dual
 _TRIALS = 160  # steps of gradient descent that section 4 takes at other rates
 _PASSES = 22  # passes of 2 p n operations per step: forward and back, for the network and for its linearisation
 _NUMBER = 8  # bytes
@@ -41,7 +41,7 @@ def estimate(spec: MLP, settings: Settings, rows: tuple[int, int], inputs: int, 
     n, m = rows
     size = count_parameters(spec, inputs, outputs)
     kind = activation(spec.activation)
-    pair = _CLOSED if kind.closed else _SERIES if kind.smooth else _SECTORS
+    pair = _CLOSED if kind.closed else _SERIES if kind.smooth else _CELLS
     kernels = 7 * n * n + 2 * n * m  # both kernels, their eigenvectors and work space, and the cross kernels
     training = 12 * size + 6 * n * spec.width * spec.depth
     batch = n if settings.optimizer in ("gd", "flow") else min(settings.batch, n)

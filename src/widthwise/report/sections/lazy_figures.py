@@ -117,7 +117,8 @@ def ratios_figure(points: tuple[Point, ...], key: str, whose: str) -> tuple[Figu
         found = [(point.alpha, point.ratios[claim]) for point in points if claim in point.ratios]
         pairs = [(alpha, worst) for alpha, ratios in found if (worst := max(ratios.values(), default=0.0)) > 0]
         if pairs:
-            series.append(Series(f"{claim} ({NAMES[claim]})", *zip(*pairs, strict=True)))
+            alphas, worst = zip(*pairs, strict=True)
+            series.append(Series(f"{claim} ({NAMES[claim]})", alphas, worst))
     if not series:
         return ()
     return (

@@ -1,5 +1,6 @@
 """Section 1: the whole report in one paragraph, from the numbers of the other sections."""
 
+import math
 from dataclasses import replace
 
 from ..context import Context
@@ -120,7 +121,7 @@ def _rate(context: Context) -> tuple:
 
 
 def _smaller(limit: Number, own: Number) -> Number:
-    return min(limit, own, key=lambda number: number.value)
+    return limit if (limit.value or math.inf) < (own.value or math.inf) else own
 
 
 def _advice(context: Context) -> tuple[Text, ...]:
