@@ -5,7 +5,6 @@ that for obtuse ones, $x = 2\theta/\pi - 1$. A cosine near 1 or -1 has lost the 
 looked up in the directions themselves.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -23,9 +22,7 @@ _MOST_TERMS = 8  # above, the inputs are sorted by their mean squares, so that a
 _WRITTEN_OUT = 12
 
 
-def gram(
-    profile: Profile, X: Directions, Y: Directions | None, dtype: str, tick: Callable[[], None] = lambda: None
-) -> tuple[np.ndarray, np.ndarray, float]:
+def gram(profile: Profile, X: Directions, Y: Directions | None, dtype: str) -> tuple[np.ndarray, np.ndarray, float]:
     """NNGP and NTK of all pairs, each (n, m), and their relative error; ``Y=None`` means X with itself."""
     both = tuple(_Factors.of(part, _NEGLIGIBLE[dtype]) for part in (profile.nngp, profile.ntk))
     sort = both[0].rank > 1 and max(part.terms(profile, profile.low, profile.high) for part in both) > _MOST_TERMS
@@ -35,7 +32,6 @@ def gram(
     for i, rows in enumerate(left.blocks):
         for columns in right.blocks[i if Y is None else 0 :]:
             _fill((nngp, ntk), rows, columns, symmetric=Y is None)
-            tick()
     if sort:
         nngp, ntk = (_unsorted(part, left.order, right.order) for part in (nngp, ntk))
     return nngp, ntk, profile.error + _ROUNDING[dtype]
@@ -218,7 +214,7 @@ def _mended(values, cosine: np.ndarray, some: np.ndarray, series, scales, rows: 
     for value, (coefficients, combinations), (left, right) in zip(values, series, scales, strict=True):
         at = (
             coefficients[:, :, 0]
-            if len(combinations) == 1
+            if coefficients.shape[1] == 1
             else np.einsum("kpr,rp->kp", coefficients[:, i], combinations[:, j])
         )
         found.append(np.array(value))

@@ -1,0 +1,40 @@
+"""The same kernels by neural-tangents, in its own environment: work as JSON comes in, times go out."""
+
+import json
+import sys
+import time
+
+import jax
+import numpy as np
+
+work = json.load(sys.stdin)
+jax.config.update("jax_enable_x64", work["dtype"] == "float64")
+from neural_tangents import stax  # noqa: E402  after the precision is set
+
+ACTIVATIONS = {
+    "relu": stax.Relu,
+    "gelu": stax.Gelu,
+    "tanh": lambda: stax.ElementwiseNumerical(jax.numpy.tanh, deg=25),
+}
+
+
+def network():
+    layers = []
+    for _ in range(work["depth"]):
+        layers += [
+            stax.Dense(1, W_std=work["weight_variance"] ** 0.5, b_std=work["bias_variance"] ** 0.5),
+            ACTIVATIONS[work["activation"]](),
+        ]
+    return stax.serial(*layers, stax.Dense(1, W_std=1.0, b_std=None))[2]
+
+
+kernel_fn = network()
+apply = jax.jit(lambda x: kernel_fn(x, None, ("nngp", "ntk")))
+x = jax.numpy.asarray(np.load(work["inputs"]), work["dtype"])
+times = []
+for _ in range(work["repeats"] + 1):
+    start = time.perf_counter()
+    found = jax.block_until_ready(apply(x))
+    times.append(time.perf_counter() - start)
+block = {name: np.asarray(getattr(found, name))[: work["block"], : work["block"]].tolist() for name in ("nngp", "ntk")}
+json.dump({"first": times[0], "seconds": min(times[1:]), **block}, sys.stdout)
