@@ -39,9 +39,9 @@ def test_the_module_runs_and_sets_float64(tmp_path):
 def test_control_c_ends_with_a_sentence():
     """A real interruption, sent while a long kernel is being computed."""
     code = """
-import os, signal, widthwise.cli.kernel as command
+import os, signal, time, widthwise.cli.kernel as command
 from widthwise.cli import main
-command.kernel = lambda network, X: os.kill(os.getpid(), signal.SIGINT)
+command.kernel = lambda network, X: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))
 raise SystemExit(main(["kernel", "iris"]))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
