@@ -94,7 +94,7 @@ def test_hermite_kernels_equal_the_oracle_on_the_unit_sphere(batch):
 DISTANCES = (0.0, 1e-12, 1e-7, 1e-3, 0.5)
 
 
-@pytest.mark.parametrize("slope", [0.0, -1.0, 0.3])
+@pytest.mark.parametrize("slope", [0.0, *(pytest.param(slope, marks=pytest.mark.slow) for slope in (-1.0, 0.3))])
 @pytest.mark.parametrize(("depth", "bias"), [(1, 0.0), (4, 0.1), (20, 0.1)])
 @pytest.mark.parametrize("method", ["pairs", "profile"])
 def test_equal_opposite_and_near_inputs_agree_with_sixty_digits(slope, depth, bias, method):
@@ -139,7 +139,7 @@ def test_symmetric_and_cross_kernels_are_the_same_kernel(name):
     np.testing.assert_allclose(cross.ntk[off], own.ntk[off], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["gelu", "tanh"])
+@pytest.mark.parametrize("name", ["gelu", pytest.param("tanh", marks=pytest.mark.slow)])
 def test_tiles_change_nothing(monkeypatch, name):
     X = np.random.default_rng(0).normal(size=(11, 3))
     network = MLP(activation=name).network()
