@@ -147,8 +147,8 @@ def main() -> None:
         shown = {key: value for key, value in rows[-1].items() if key.startswith(("product", "ours", "peer"))}
         sys.stdout.write(f"{work.name}: {json.dumps(shown)}\n")
         sys.stdout.flush()
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        options.out.parent.mkdir(exist_ok=True)
+        options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
