@@ -4,10 +4,12 @@ from ._version import __version__
 from .activations import ACTIVATIONS, Activation, activation, leaky_relu
 from .claims import AtLeast, AtMost, Claim, Equal, Mutant, Scaling, Status, Verdict, check, find
 from .data import Dataset, load
+from .measure import sampled_kernel
 from .networks import (
     MLP,
     Apply,
     Attention,
+    BatchNorm,
     Chain,
     Conv,
     Dense,
@@ -16,6 +18,7 @@ from .networks import (
     GlobalPool,
     Kernels,
     LayerNorm,
+    MaxPool,
     Mix,
     Parallel,
     Pool,
@@ -26,6 +29,8 @@ from .networks import (
     Scale,
     Slice,
     kernel,
+    ntk_by_layer,
+    pair_kernel,
     sample,
 )
 from .numerics import Estimate
@@ -40,6 +45,7 @@ __all__ = [
     "AtLeast",
     "AtMost",
     "Attention",
+    "BatchNorm",
     "Chain",
     "Claim",
     "Conv",
@@ -52,6 +58,7 @@ __all__ = [
     "GlobalPool",
     "Kernels",
     "LayerNorm",
+    "MaxPool",
     "Mix",
     "Mutant",
     "Parallel",
@@ -76,8 +83,11 @@ __all__ = [
     "kernel",
     "leaky_relu",
     "load",
+    "ntk_by_layer",
     "ntk_operator",
+    "pair_kernel",
     "parameters",
     "report",
     "sample",
+    "sampled_kernel",
 ]

@@ -4,6 +4,7 @@ from .dynamics import Method
 from .flow import Flow, FlowCode, gradient_flow
 from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, narrowed, width_study
 from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridiagonalise
+from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
 from .spectrum import Spectrum, spectrum
@@ -18,6 +19,7 @@ __all__ = [
     "Quadrature",
     "Risk",
     "Run",
+    "SampledKernels",
     "SignalStrength",
     "Signals",
     "Spectrum",
@@ -33,6 +35,7 @@ __all__ = [
     "ntk_quadrature",
     "ntk_sharpness",
     "quadrature",
+    "sampled_kernel",
     "signal_strength",
     "signals",
     "spectrum",

@@ -7,13 +7,17 @@ from .chain import Chain, Composed, Residual, Shortcut
 from .combine import Dropout, Parallel, Scale
 from .conv import Conv
 from .dense import Affine, Dense
+from .differentiable import pair_kernel
 from .expression import parse_network
+from .inputs import check_inputs
 from .kernel import Kernels, kernel
 from .layer import AbstractLayer
+from .layerwise import ntk_by_layer
 from .norm import LayerNorm, RMSNorm
 from .pair import Pair
 from .pool import Flatten, GlobalPool, Pool
 from .positions import Mix, PositionalEmbedding, Resize, Slice
+from .unsolved import BatchNorm, MaxPool
 
 __all__ = [
     "MLP",
@@ -21,6 +25,7 @@ __all__ = [
     "Affine",
     "Apply",
     "Attention",
+    "BatchNorm",
     "Chain",
     "Composed",
     "Conv",
@@ -30,6 +35,7 @@ __all__ = [
     "GlobalPool",
     "Kernels",
     "LayerNorm",
+    "MaxPool",
     "Mix",
     "Pair",
     "Parallel",
@@ -41,7 +47,10 @@ __all__ = [
     "Scale",
     "Shortcut",
     "Slice",
+    "check_inputs",
     "kernel",
+    "ntk_by_layer",
+    "pair_kernel",
     "parse_network",
     "sample",
 ]

@@ -67,7 +67,11 @@ def dual_of(function: Activation, pair: Pair) -> Dual:
     if pair.crossed:
         gaps = [part.reshape(len(flat[0]), -1) for part in (pair.gap, pair.cogap)]
         row = jax.vmap(one, in_axes=(None, 0, 0, 0), out_axes=(None, 0, 0, 0, 0, 0))
-        found = jax.vmap(row, in_axes=(0, None, 0, 0), out_axes=(0, None, 0, 0, 0, 0))(*flat, *gaps)
+        if function.closed is None and function.kinks:  # hundreds of nodes for each pair: not for all at once
+            found = jax.lax.map(lambda part: row(part[0], flat[1], *part[1:]), (flat[0], *gaps))
+            found = (found[0], found[1][0], *found[2:])
+        else:
+            found = jax.vmap(row, in_axes=(0, None, 0, 0), out_axes=(0, None, 0, 0, 0, 0))(*flat, *gaps)
     else:
         found = jax.vmap(one)(*flat, pair.gap.reshape(-1), pair.cogap.reshape(-1))
     xx, yy, *rest = found

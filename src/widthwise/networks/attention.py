@@ -46,7 +46,8 @@ class Attention(AbstractLayer):
     ``scaling="root"``: $G = QK^\top/\sqrt d$ with independent Q and K; the logits are Gaussian with $E[G_{ab}(x)
     G_{cd}(y)] = \sigma_{QK}^2K_{ac}K_{bd}$, and $K'_{ac} = \sigma_{OV}^2\sum_{bd}E[\zeta_{ab}\zeta_{cd}]K_{bd} + C_b$.
     For a function of every entry (``weights="identity"``, ``"relu"``, any activation) the expectations are its
-    duals; the softmax has no closed form there.
+    duals. The softmax has no closed form there: its expectations are means over ``draws`` draws of the logits, the
+    same for all pairs, and `kernel` repeats them and states three standard errors as its error.
 
     The positions of an image are its tokens, in one list. With an entrywise function and ``"root"``, time and memory
     grow with the fourth power of their number. Raises ``ValueError`` for inputs without positions, unknown scalings
@@ -58,30 +59,31 @@ class Attention(AbstractLayer):
 
     weights: str | Activation = eqx.field(converter=_weights, default="softmax")
     scaling: str = eqx.field(static=True, default="linear")
-    query_variance: float = 1.0
-    key_variance: float = 1.0
-    value_variance: float = 1.0
-    out_variance: float = 1.0
-    bias_variance: float = 0.0
+    query_variance: float | Array = 1.0
+    key_variance: float | Array = 1.0
+    value_variance: float | Array = 1.0
+    out_variance: float | Array = 1.0
+    bias_variance: float | Array = 0.0
     size: int | None = eqx.field(static=True, default=None)
     heads: int | None = eqx.field(static=True, default=None)
+    draws: int = eqx.field(static=True, default=512)
+    seed: int | Array = 0
     role: ClassVar[Role] = "fresh"
 
     def __post_init__(self):
         for name in ("query_variance", "key_variance", "value_variance", "out_variance", "bias_variance"):
             check_variance(name, getattr(self, name))
-        for name in ("size", "heads"):
+        for name in ("size", "heads", "draws"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
         if self.scaling not in SCALINGS:
             came = f"scaling={self.scaling!r}{nearest(str(self.scaling), SCALINGS)}"
             reject(came, "Known are linear (1/d) and root (1/sqrt(d))", "Choose one of them")
-        if self.weights == "softmax" and self.scaling == "root":
-            reject(
-                "attention with softmax and scaling='root'",
-                "The expectation of a product of two softmaxes of Gaussian logits has no closed form",
-                "Use SampledAttention(), which draws the logits, or scaling='linear'",
-            )
+
+    @property
+    def drawn(self) -> bool:
+        """Whether expectations are means over draws."""
+        return self.weights == "softmax" and self.scaling == "root"
 
     def sample(self, key: Array, shape: Shape, width: int | None = None) -> tuple[Callable, Shape]:
         demand_positions(self, shape[:-1])
@@ -92,7 +94,10 @@ class Attention(AbstractLayer):
         if not pair.crossed:
             raise AllPositionsNeeded
         tokens = with_positions(pair, (math.prod(pair.positions),))
-        after = self._deterministic(tokens) if self.scaling == "linear" else self._entrywise(tokens)
+        if self.scaling == "linear":
+            after = self._deterministic(tokens)
+        else:
+            after = self._drawn(tokens) if self.drawn else self._entrywise(tokens)
         return with_positions(after, pair.positions)
 
     def _attend(self, logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -102,7 +107,7 @@ class Attention(AbstractLayer):
 
     def _deterministic(self, pair: Pair) -> Pair:
         """Attention weights that do not depend on the draw."""
-        mixing = math.sqrt(self.query_variance * self.key_variance)
+        mixing = (self.query_variance * self.key_variance) ** 0.5
         left, right = (self._attend(mixing * part.xy) for part in pair.own)
         moved = combined(pair, lambda v: jnp.tensordot(left, v, 1), lambda v: jnp.tensordot(right, v, 1))
         return finished(self, moved)
@@ -115,8 +120,54 @@ class Attention(AbstractLayer):
         xy, ntk = _attended(self.weights, variance, pair)
         return finished(self, from_covariance(pair, x, y, xy, ntk))
 
+    def _drawn(self, pair: Pair) -> Pair:
+        """Softmax of Gaussian logits, by draws."""
+        variance, key = self.query_variance * self.key_variance, jr.key(self.seed)
+        (x, _), (y, _) = (_softmaxed(key, self.draws, variance, part) for part in pair.own)
+        xy, ntk = _softmaxed(key, self.draws, variance, pair)
+        # Beside the standard error of the draws, rounding is nothing.
+        return finished(self, replace(from_covariance(pair, x, y, xy, ntk), error=pair.error))
 
-def _attended(function: Activation, variance: float, pair: Pair) -> tuple[Array, Array]:
+
+def _softmaxed(key: Array, draws: int, variance: float | Array, pair: Pair) -> tuple[Array, Array]:
+    r"""Mean covariance and tangent kernel (a, c) after softmax attention with Gaussian logits, over draws.
+
+    The logits of x and y are the diagonal blocks of $\sigma_{QK}RZR$, with R the root of the covariance of all tokens
+    of both and Z standard normal.
+    """
+    left, right = pair.own
+    K, T, tokens = pair.xy, pair.ntk, len(pair.xx)
+    together = jnp.block([[left.xy, K], [K.T, right.xy]])
+    values, vectors = jnp.linalg.eigh(together)
+    root_of = (vectors * root(jnp.maximum(values, 0.0))[None, :]) @ vectors.T
+
+    def one(key: Array) -> tuple[Array, Array]:
+        logits = variance**0.5 * root_of @ jr.normal(key, together.shape, K.dtype) @ root_of
+        P = jax.nn.softmax(logits[:tokens, :tokens], axis=-1)
+        Q = P if pair.itself else jax.nn.softmax(logits[tokens:, tokens:], axis=-1)
+        covariance = P @ K @ Q.T
+        through_logits = (2.0 * K + T) * _pulled(P, Q, K, K) + K * _pulled(P, Q, K, T)
+        return covariance, P @ T @ Q.T + variance * through_logits
+
+    def add(total: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], None]:
+        return jax.tree.map(jnp.add, total, one(key)), None
+
+    start = (jnp.zeros_like(K), jnp.zeros_like(K))
+    total, _ = jax.lax.scan(add, start, jr.split(key, draws))
+    return total[0] / draws, total[1] / draws
+
+
+def _pulled(P: Array, Q: Array, K: Array, M: Array) -> Array:
+    r"""The derivatives of two softmaxes contracted with K and M.
+
+    $\sum_{bdef}\frac{\partial P_{ab}}{\partial G_{ae}}\frac{\partial Q_{cd}}{\partial G'_{cf}}K_{bd}M_{ef}$ for rows
+    P and Q of attention weights with logits G and G'.
+    """
+    left, right = (P @ K) * (P @ M), (K @ Q.T) * (M @ Q.T)
+    return P @ (K * M) @ Q.T - left @ Q.T - P @ right + (P @ K @ Q.T) * (P @ M @ Q.T)
+
+
+def _attended(function: Activation, variance: float | Array, pair: Pair) -> tuple[Array, Array]:
     """Covariance and tangent kernel (a, c) after attention by a function of the logits, without the values' own."""
     pairs_of_tokens = _logits(pair, variance)
     dual = dual_of(function, pairs_of_tokens)
@@ -129,7 +180,7 @@ def _attended(function: Activation, variance: float, pair: Pair) -> tuple[Array,
     return covariance, moved
 
 
-def _logits(pair: Pair, variance: float) -> Pair:
+def _logits(pair: Pair, variance: float | Array) -> Pair:
     """The pair of the logits (a, b) of x and (c, d) of y."""
     first = (pair.gap[:, None, :, None], pair.cogap[:, None, :, None])
     second = (pair.gap[None, :, None, :], pair.cogap[None, :, None, :])

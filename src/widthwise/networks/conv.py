@@ -73,8 +73,8 @@ class Conv(AbstractLayer):
     """
 
     filter: Counts = eqx.field(static=True)
-    weight_variance: float = 1.0
-    bias_variance: float = 0.0
+    weight_variance: float | Array = 1.0
+    bias_variance: float | Array = 0.0
     size: int | None = eqx.field(static=True, default=None)
     strides: Counts = eqx.field(static=True, default=1)
     padding: str = eqx.field(static=True, default="SAME")
@@ -83,8 +83,8 @@ class Conv(AbstractLayer):
     shared: bool = eqx.field(static=True, default=True)
     parameterisation: str = eqx.field(static=True, default="ntk")
     use_bias: bool | None = eqx.field(static=True, default=None)
-    weight_rate: float = 1.0
-    bias_rate: float = 1.0
+    weight_rate: float | Array = 1.0
+    bias_rate: float | Array = 1.0
     role: ClassVar[Role] = "fresh"
 
     def __post_init__(self):

@@ -70,13 +70,13 @@ class Dense(AbstractLayer):
     Dense(weight_variance=2.0, bias_variance=0.1)
     """
 
-    weight_variance: float = 1.0
-    bias_variance: float = 0.0
+    weight_variance: float | Array = 1.0
+    bias_variance: float | Array = 0.0
     size: int | None = eqx.field(static=True, default=None)
     parameterisation: str = eqx.field(static=True, default="ntk")
     use_bias: bool | None = eqx.field(static=True, default=None)
-    weight_rate: float = 1.0
-    bias_rate: float = 1.0
+    weight_rate: float | Array = 1.0
+    bias_rate: float | Array = 1.0
     role: ClassVar[Role] = "fresh"
 
     def __post_init__(self):

@@ -97,7 +97,7 @@ class Pair(eqx.Module):
         assert self.within is not None
         return self.within
 
-    def scaled(self, factor: float) -> "Pair":
+    def scaled(self, factor: float | Array) -> "Pair":
         """Multiply kernel and tangent kernel by a number that is at least zero."""
         return replace(self, xx=factor * self.xx, yy=factor * self.yy, ntk=factor * self.ntk, within=None)
 
@@ -111,7 +111,7 @@ class Moments(NamedTuple):
     cogap: Float[Array, "..."]
 
 
-def constant(variance: float, like: Pair) -> Pair:
+def constant(variance: float | Array, like: Pair) -> Pair:
     """The pair of one Gaussian constant shared by both inputs and all positions, such as an untrained bias."""
     level, zero = jnp.full_like(like.xx, variance), jnp.zeros_like(like.gap)
     return replace(like, xx=level, yy=level, gap=zero, cogap=zero + 2.0, ntk=zero, error=0.0 * like.error, within=None)

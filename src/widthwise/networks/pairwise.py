@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from widthwise.activations import Activation
 from widthwise.numerics import reject
 
+from .attention import Attention
 from .combine import Dropout
 from .inputs import Directions, InputPairs, pairs
 from .layer import AbstractLayer
@@ -23,7 +24,7 @@ from .positional import Tile, after_one_pair, kernels, propagated
 
 _TILE = 256  # flat inputs per side of a tile: its arrays fit a processor's cache
 _CELL_TILE = 16  # duals by cells hold some hundred nodes per pair at once
-_ENTRIES = 2**22  # pairs of positions in a tile
+_ENTRIES, _CELL_ENTRIES = 2**22, 2**16  # pairs of positions in a tile
 MAX_DEGREE = 4096
 
 
@@ -83,7 +84,8 @@ def _side(network: AbstractLayer, positions: tuple[int, ...], crossed: bool, cou
     """The side of a tile: tiles of one shape, as full as can be, so that one compilation serves all."""
     entries = math.prod(positions) ** (2 if crossed else 1)
     largest = _CELL_TILE if uses_cells(network) else _TILE
-    largest = max(1, min(largest, math.isqrt(_ENTRIES // entries)))
+    most = _CELL_ENTRIES if uses_cells(network) else _ENTRIES
+    largest = max(1, min(largest, math.isqrt(most // entries)))
     return -(-count // -(-count // largest))
 
 
@@ -129,7 +131,13 @@ def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
     degree = series_degree(network)
     if (left := float(error)) <= tolerance:
         return network, (nngp, ntk), (own_nngp, own_ntk), left
-    if degree in (0, MAX_DEGREE):
+    if degree == 0:
+        reject(
+            f"inputs so nearly equal after a sum over positions that rounding leaves an error of {left:.1e}",
+            f"The tolerance is {tolerance:.1e}",
+            "Pass a larger tolerance, or remove inputs that are almost duplicates",
+        )
+    if degree == MAX_DEGREE:
         reject(
             f"an error of {left:.1e} with {degree} series terms (for kinks: nodes) for {_activations(network)}",
             f"The tolerance is {tolerance:.1e}, and at most {MAX_DEGREE} terms are used",
@@ -154,8 +162,7 @@ def _demand_finite(network: AbstractLayer, *matrices: Float[Array, "n m ..."]) -
 
 
 def _activations(network: AbstractLayer) -> list[Activation]:
-    leaves = jax.tree.leaves(network, is_leaf=lambda node: isinstance(node, Activation))
-    return [leaf for leaf in leaves if isinstance(leaf, Activation)]
+    return _parts(network, Activation)
 
 
 def set_degree(network: AbstractLayer, degree: int) -> AbstractLayer:
@@ -179,5 +186,23 @@ def uses_cells(network: AbstractLayer) -> bool:
 
 def has_masks(network: AbstractLayer) -> bool:
     """Whether the kernel of an input with itself differs from that of two equal inputs."""
-    leaves = jax.tree.leaves(network, is_leaf=lambda node: isinstance(node, Dropout))
-    return any(isinstance(leaf, Dropout) and leaf.keep < 1.0 for leaf in leaves)
+    return any(layer.keep < 1.0 for layer in _parts(network, Dropout))
+
+
+def has_draws(network: AbstractLayer) -> bool:
+    """Whether an expectation in the network is a mean over draws."""
+    return any(layer.drawn for layer in _parts(network, Attention))
+
+
+def seeded(network: AbstractLayer, seed: int) -> AbstractLayer:
+    """The same network with other draws of its expectations."""
+
+    def swap(leaf):
+        return replace(leaf, seed=jnp.asarray(1000 * seed + leaf.seed)) if isinstance(leaf, Attention) else leaf
+
+    return jax.tree.map(swap, network, is_leaf=lambda node: isinstance(node, Attention))
+
+
+def _parts(network: AbstractLayer, kind: type) -> list:
+    leaves = jax.tree.leaves(network, is_leaf=lambda node: isinstance(node, kind))
+    return [leaf for leaf in leaves if isinstance(leaf, kind)]

@@ -133,7 +133,7 @@ def _check_kind(kind: str) -> None:
         reject(
             "a pooling by the maximum",
             "The maximum of Gaussian signals has no closed kernel; averages and sums have",
-            "Use kind='average', or MaxPool with sampled_kernel",
+            "Use kind='average', or MaxPool, whose kernel can be sampled",
         )
     if kind not in ("average", "sum"):
         reject(f"kind={kind!r}", "Known are average and sum", "Choose one of them")
