@@ -8,6 +8,7 @@ from .expression import parse_network
 from .kernel import Kernels, kernel
 from .layer import AbstractLayer
 from .pair import Pair
+from .profile import Profile, compile_profile
 
 __all__ = [
     "MLP",
@@ -19,8 +20,10 @@ __all__ = [
     "Dense",
     "Kernels",
     "Pair",
+    "Profile",
     "Residual",
     "Shortcut",
+    "compile_profile",
     "kernel",
     "parse_network",
     "sample",
