@@ -97,4 +97,4 @@ def _root(K: Float[Array, "n n"]) -> Float[Array, "n n"]:
     if len(K) == 1:
         return jnp.sqrt(K)
     values, vectors = jnp.linalg.eigh(K)
-    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]

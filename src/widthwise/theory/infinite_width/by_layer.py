@@ -1,7 +1,7 @@
 r"""What each layer of a fully connected network adds to its tangent kernel.
 
-Legend: $G^{(l-1)}$ the covariance that layer l is given ($x\cdot x'/d$ for the first), $D^{(l)} = E[\sigma'\sigma']$ behind
-layer l, $P^{(l)} = \prod_{l'=l}^LC_w^{(l'+1)}D^{(l')}$ what arrives at the output.
+Legend: $G^{(l-1)}$ the covariance that layer l is given ($x\cdot x'/d$ for the first),
+$D^{(l)} = E[\sigma'\sigma']$ behind layer l, $P^{(l)} = \prod_{l'=l}^LC_w^{(l'+1)}D^{(l')}$ what arrives at the output.
 """
 
 from dataclasses import dataclass, replace
@@ -47,7 +47,9 @@ def ntk_by_layer(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, ...]
     """
     layers, X = flat(network), np.asarray(X, dtype=float)
     if X.ndim != 2 or not np.all(np.isfinite(X)):
-        reject(f"inputs of shape {X.shape}", "Inputs are finite numbers of shape (n, d)", "Use x[None, :] for one input")
+        reject(
+            f"inputs of shape {X.shape}", "Inputs are finite numbers of shape (n, d)", "Use x[None, :] for one input"
+        )
     with jax.enable_x64(True):
         parts, error = _split(layers, jnp.asarray(X))
     scale = sum(float(np.max(np.abs(part))) for pair in parts for part in pair)
@@ -75,12 +77,18 @@ def _shares(layers: tuple[Dense | Apply, ...], pair: Pair):
     """All shares of one pair; what an earlier layer has added is passed on by each later one, linearly."""
     found = []
     for layer in layers:
-        after, passed = jax.jvp(lambda ntk: layer.propagate(replace(pair, ntk=ntk)), (pair.ntk,), (pair.ntk + 1.0,))
+        after, passed = _linearly(layer, pair)
         found = [(weight * passed.ntk, bias * passed.ntk) for weight, bias in found]
         if isinstance(layer, Dense):
             found.append(_own(layer, pair))
         pair = replace(after, ntk=jnp.zeros_like(after.ntk))
     return tuple(found), pair.error
+
+
+def _linearly(layer: Dense | Apply, pair: Pair) -> tuple[Pair, Pair]:
+    """The pair after the layer, and the derivative of it in the tangent kernel."""
+    one = jnp.ones_like(pair.ntk)
+    return jax.jvp(lambda ntk: layer.propagate(replace(pair, ntk=ntk)), (pair.ntk,), (one,))
 
 
 def _own(layer: Dense, pair: Pair):

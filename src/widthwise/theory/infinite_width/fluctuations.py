@@ -111,9 +111,8 @@ def characteristic_function(network: AbstractLayer, mean_square: float, xi: Arra
 
     >>> from widthwise.networks import MLP
     >>> network = MLP(width=2, depth=1, activation="relu", weight_variance=1.0).network()
-    >>> found = characteristic_function(network, 1.0, [1.0])
-    >>> round(float(found[0] - (0.5 + 0.5 / np.sqrt(1 + 1 / 2)) ** 2), 12)
-    0.0
+    >>> characteristic_function(network, 1.0, [1.0]).round(12), round((0.5 + 0.5 / 1.5**0.5) ** 2, 12)
+    (array([0.824914957131]), 0.824914957131)
     """
     layers = hidden_layers(network)
     if len(layers) != 1:

@@ -1,6 +1,5 @@
 """Claims about networks at initialisation: Gaussian in the limit, and Gaussian given the layer before at any width."""
 
-import dataclasses
 from functools import partial
 
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from .setups import (
     exactly_solvable,
     inputs,
     limit,
+    limit_variance,
     networks,
     one_input,
     outputs,
@@ -34,8 +34,12 @@ from .setups import (
 _OUTPUTS = 24
 
 
-def _nngp_case() -> Case:
-    return Case(MLP(width=24, depth=2, activation="erf", bias_variance=0.2), inputs(), nets=250)
+def _case(nets: int = 250, **fields) -> Case:
+    return Case(
+        MLP(**{"width": 24, "depth": 2, "activation": "erf", "weight_variance": 1.5, "bias_variance": 0.1, **fields}),
+        inputs(),
+        nets,
+    )
 
 
 def _second_moments(case: Case, width: int, key: Array, readout: float) -> np.ndarray:
@@ -61,33 +65,24 @@ def _predict_outputs(case: Case, shared=0.0) -> Estimate:
     return Estimate(np.concatenate([same.value, shared * same.value]), error)
 
 
-def _without_bias(case: Case) -> Case:
-    return Case(dataclasses.replace(case.mlp, bias_variance=0.0), case.X, case.nets)
-
-
-def _deep() -> Case:
-    return Case(MLP(depth=2, activation="erf", weight_variance=1.7, bias_variance=0.2), inputs())
-
-
-def _integrated(case: Case, key: Array) -> np.ndarray:
+def _integrated(case: Case, key: Array, biased=1.0, coupled=True) -> np.ndarray:
     r"""The recursion by a plain integral over $u=\sqrt{q_1}X$, $v=\sqrt{q_2}(\rho X+\sqrt{1-\rho^2}Y)$."""
     X, (weight, bias) = np.asarray(case.X), case.mlp.variances
-    K = bias + weight * X @ X.T / X.shape[1]
+    K = biased * bias + weight * X @ X.T / X.shape[1]
     for layer in range(case.mlp.depth):
         weight, bias = case.mlp.variances if layer + 1 < case.mlp.depth else (1.0, 0.0)
-        pairs = np.array(
-            [[_mean_product(case.act, K, i, j) if j >= i else 0.0 for j in range(len(K))] for i in range(len(K))]
-        )
-        K = bias + weight * (np.triu(pairs) + np.triu(pairs, 1).T)
+        K = biased * bias + weight * _mean_products(case.act, K, coupled)
     return upper(K)
 
 
-def _mean_product(act: Activation, K: np.ndarray, i: int, j: int) -> float:
-    x, w = normal_rule(200)
-    rho = np.clip(K[i, j] / np.sqrt(K[i, i] * K[j, j]), -1.0, 1.0)
-    u, v = np.sqrt(K[i, i]) * x[:, None], np.sqrt(K[j, j]) * (rho * x[:, None] + np.sqrt(1 - rho**2) * x[None])
-    first, second = (np.asarray(act(jnp.asarray(part))) for part in (u, v))
-    return float(w @ (first * second) @ w)
+def _mean_products(act: Activation, K: np.ndarray, coupled: bool) -> np.ndarray:
+    (x, w), found = normal_rule(200), np.zeros_like(K)
+    for i, j in zip(*np.triu_indices(len(K)), strict=True):
+        rho = np.clip(K[i, j] / np.sqrt(K[i, i] * K[j, j]), -1.0, 1.0) if coupled else 0.0
+        u, v = np.sqrt(K[i, i]) * x, np.sqrt(K[j, j]) * (rho * x[:, None] + np.sqrt(1 - rho**2) * x)
+        first, second = (np.asarray(act(jnp.asarray(part))) for part in (u, v))
+        found[i, j] = found[j, i] = (w * first) @ second @ w
+    return found
 
 
 def _predict_recursion(case: Case) -> Estimate:
@@ -96,20 +91,9 @@ def _predict_recursion(case: Case) -> Estimate:
     return Estimate(found.value, found.error + 1e-10 * np.max(np.abs(found.value)))
 
 
-def _predict_one_layer_less(case: Case) -> Estimate:
-    mlp = dataclasses.replace(case.mlp, depth=case.mlp.depth - 1)
-    return _predict_recursion(Case(mlp, case.X, case.nets))
-
-
 def _smooth(case: Case) -> str | None:
     """The activation is smooth, so that the plain integral is accurate."""
     return None if case.act.smooth else f"the trapezoid rule is not accurate because {case.act.name} has a kink"
-
-
-def _narrow() -> Case:
-    return Case(
-        MLP(width=4, depth=2, activation="erf", weight_variance=2.0, bias_variance=0.1), inputs()[:2], nets=4000
-    )
 
 
 def _by_weights(case: Case, key: Array) -> np.ndarray:
@@ -165,7 +149,7 @@ def _split(case: Case, key: Array, shared=False) -> np.ndarray:
 
 
 def _predict_split(case: Case, independent=False) -> Estimate:
-    K = limit(case).value[0]
+    K = limit_variance(case)
     growth = 1.0 if independent else second_moment_growth(case.mlp.network())
     return Estimate(np.array([K, 0.0, K**2 * growth]), 1e-12 * K**2 * growth)
 
@@ -178,7 +162,7 @@ CLAIMS = (
         r"$\mathrm{Cov}(f_i(x),f_j(x'))=\delta_{ij}K(x,x')$.",
         sources=("neal1996bayesian", "lee2018deep", "matthews2018gaussian", "hanin2023random"),
         field=FIELD,
-        setup=_nngp_case,
+        setup=_case,
         predict=_predict_outputs,
         measure=_output_covariance,
         relation=Equal(resolution=0.03),
@@ -186,7 +170,6 @@ CLAIMS = (
         draws=16,
         mutants=(
             Mutant("fan-out for fan-in", {"measure": partial(_output_covariance, fan_out=True)}),
-            Mutant("bias forgotten", {"predict": lambda case: _predict_outputs(_without_bias(case))}),
             Mutant("outputs not independent", {"predict": partial(_predict_outputs, shared=0.5)}),
         ),
     ),
@@ -197,14 +180,14 @@ CLAIMS = (
         r"$K^{(l+1)}=C_b+C_wE[\sigma(u)\sigma(v)]$ with $(u,v)\sim N(0,K^{(l)})$.",
         sources=("neal1996bayesian", "williams1997computing", "lee2018deep"),
         field=FIELD,
-        setup=_deep,
+        setup=_case,
         predict=_predict_recursion,
         measure=_integrated,
         relation=Equal(),
         assumptions=(_smooth,),
         mutants=(
-            Mutant("bias forgotten", {"predict": lambda case: _predict_recursion(_without_bias(case))}),
-            Mutant("one layer lost", {"predict": _predict_one_layer_less}),
+            Mutant("bias forgotten", {"measure": partial(_integrated, biased=0.0)}),
+            Mutant("inputs taken as independent", {"measure": partial(_integrated, coupled=False)}),
         ),
     ),
     Claim(
@@ -215,7 +198,7 @@ CLAIMS = (
         r"of covariances, and sampling it needs no weights.",
         sources=("hanin2023random",),
         field=FIELD,
-        setup=_narrow,
+        setup=partial(_case, 4000, width=4),
         predict=_predict_no_difference,
         measure=_difference,
         relation=Equal(scale=1.0),

@@ -19,7 +19,7 @@ from .setups import (
     covariances,
     draws,
     exactly_solvable,
-    limit,
+    limit_variance,
     one_input,
     polynomially_bounded,
     to_infinity,
@@ -48,7 +48,7 @@ def _predict_characteristic(case: Case, half=0.5) -> Estimate:
 
 
 def _predict_gaussian(case: Case) -> Estimate:
-    return Estimate(np.exp(-0.5 * _FREQUENCIES**2 * limit(case).value), _EXACT)
+    return Estimate(np.exp(-0.5 * _FREQUENCIES**2 * limit_variance(case)), _EXACT)
 
 
 def _one_hidden_layer(case: Case) -> str | None:
@@ -68,7 +68,7 @@ def _two_moments(case: Case, key: Array) -> np.ndarray:
 
 def _predict_two_moments(case: Case, **changed) -> Estimate:
     growth = second_moment_growth(dataclasses.replace(case.mlp, **changed).network())
-    K = limit(case).value[0]
+    K = limit_variance(case)
     return Estimate(np.array([K, K**2 * growth]), _EXACT * K**2 * growth)
 
 
@@ -118,7 +118,7 @@ def _gap_case() -> Case:
 
 def _gap(case: Case, key: Array, power=1.0) -> np.ndarray:
     r"""$n(E e^{-\frac12\xi^2\hat K} - e^{-\frac12\xi^2K})$, the part linear in $\hat K - K$, of mean zero, left out."""
-    K, square = limit(case).value[0], _LOW[:, None] ** 2
+    K, square = limit_variance(case), _LOW[:, None] ** 2
 
     def at(width, key):
         off = covariances(case.mlp.at_width(width).network(), case.X, key, case.nets)[:, -1, 0, 0] - K
@@ -129,7 +129,7 @@ def _gap(case: Case, key: Array, power=1.0) -> np.ndarray:
 
 
 def _predict_gap(case: Case, eighth=0.125) -> Estimate:
-    K, variance = limit(case).value[0], fluctuations(case.mlp.network(), case.mean_square).variance.value[-1]
+    K, variance = limit_variance(case), fluctuations(case.mlp.network(), case.mean_square).variance.value[-1]
     square = _LOW**2
     value = eighth * square**2 * np.exp(-0.5 * square * K) * case.mlp.width * variance
     # Extrapolation leaves what is of the order of the squared variance.

@@ -14,7 +14,7 @@ from widthwise.measure import covariances_from, hidden_sizes
 from widthwise.networks import MLP, AbstractLayer, kernel, sample
 from widthwise.numerics import Estimate
 
-from .fluctuations import homogeneous
+from .fluctuations import fluctuations, homogeneous
 
 FIELD = "infinite-width"
 _STEEPEST = 1e12  # a factor from 10 to 100 above which a function is taken to outgrow every polynomial
@@ -55,9 +55,15 @@ def upper(matrix) -> np.ndarray:
 
 def limit(case: Case, which: str = "nngp") -> Estimate:
     """A kernel at infinite width, its entries on and above the diagonal."""
-    found = kernel(case.mlp.network(), case.X)
+    # The kernel does not depend on the width; without it, networks of all widths share what is compiled.
+    found = kernel(case.mlp.at_width(1).network(), case.X)
     matrix = getattr(found, which)
     return Estimate(upper(matrix), found.error * float(np.max(np.abs(matrix))))
+
+
+def limit_variance(case: Case) -> float:
+    """The variance of an output at the first input, at infinite width."""
+    return float(fluctuations(case.mlp.network(), case.mean_square).limit.value[-1])
 
 
 def to_infinity(at: Callable[[int, Array], Array], width: int, key: Array) -> np.ndarray:
