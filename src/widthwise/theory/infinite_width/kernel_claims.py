@@ -32,12 +32,12 @@ from .setups import (
     wide_enough,
 )
 
-_WIDTHS = (12.0, 24.0, 48.0, 96.0)
+_WIDTHS = (8.0, 16.0, 32.0, 64.0)
 
 
-def _case() -> Case:
-    mlp = MLP(width=24, depth=2, activation="erf", weight_variance=1.5, bias_variance=0.1)
-    return Case(mlp, inputs(), 100)
+def _case(depth: int = 2, nets: int = 150) -> Case:
+    mlp = MLP(width=24, depth=depth, activation="erf", weight_variance=1.5, bias_variance=0.1)
+    return Case(mlp, inputs(), nets)
 
 
 @eqx.filter_jit
@@ -177,15 +177,14 @@ def _measure_norm(case: NormCase, key: Array) -> np.ndarray:
     signals = (x, case.rho * x + np.sqrt(1.0 - case.rho**2) * y)
     after = [case.activation(jnp.asarray(np.sqrt(q) * z)) for q, z in zip(case.variances, signals, strict=True)]
     first, second = ((np.asarray(a) - np.mean(a)) / np.sqrt(np.var(a) + case.epsilon) for a in after)
-    return np.mean(first * second)
+    return np.asarray(np.mean(first * second))
 
 
 def _sphere_case() -> Case:
+    """Inputs of one norm, some of them equal, nearly equal and opposite."""
     X = np.asarray(normals(jax.random.key(5), (12, 4)))
     X = np.concatenate([X, -X[:1], X[:1] + 1e-9, X[1:2]])
-    return Case(
-        MLP(depth=2, activation="relu", bias_variance=0.1), jnp.asarray(2 * X / np.linalg.norm(X, axis=1)[:, None])
-    )
+    return Case(MLP(depth=3, activation="relu"), jnp.asarray(2 * X / np.linalg.norm(X, axis=1)[:, None]))
 
 
 def _by_angle(case: Case, key: Array, in_cosine=False, norms=True) -> np.ndarray:
@@ -249,7 +248,7 @@ CLAIMS = (
         statement=r"The empirical NTK of one network deviates from its limit by $O(n^{-1/2})$.",
         sources=("jacot2018neural",),
         field=FIELD,
-        setup=_case,
+        setup=partial(_case, 1, 60),
         predict=lambda case: Estimate(-0.5, 0.0),
         measure=_deviations,
         relation=Scaling(sizes=_WIDTHS),
@@ -323,7 +322,7 @@ CLAIMS = (
         r"$\Theta(ax,bx')=ab\,\Theta(x,x')$ for $a,b>0$.",
         sources=("cho2009kernel", "bietti2019inductive"),
         field=FIELD,
-        setup=lambda: Case(MLP(depth=3, activation="relu"), inputs()),
+        setup=_sphere_case,
         predict=_predict_pairs,
         measure=_rescaled,
         relation=Equal(),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation, activation
 from widthwise.measure import covariances_from, hidden_sizes
@@ -66,10 +67,10 @@ def limit_variance(case: Case) -> float:
     return float(fluctuations(case.mlp.network(), case.mean_square).limit.value[-1])
 
 
-def to_infinity(at: Callable[[int, Array], Array], width: int, key: Array) -> np.ndarray:
+def to_infinity(at: Callable[[int, Array], ArrayLike], width: int, key: Array) -> np.ndarray:
     r"""$2a_{2n} - a_n$: the first correction, of order 1/n, is removed, and one of order $1/n^2$ is left."""
     narrow, wide = jr.split(key)
-    return 2.0 * np.asarray(at(2 * width, wide)) - np.asarray(at(width, narrow))
+    return np.asarray(2.0 * np.asarray(at(2 * width, wide)) - np.asarray(at(width, narrow)))
 
 
 def normals(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:

@@ -1,10 +1,12 @@
 r"""The Taylor model of a shallow network, and the kernel of its features.
 
 Legend: $f(x; W) = \gamma\sum_{j=1}^ma_j\sigma(w_j^\top x)$ with fixed $a_j$ and the factor $\gamma$ ($1/\sqrt m$ here),
-$z_j = w_{0,j}^\top x$, $\tilde f$ the expansion of f to first order in W at $W_0$, $\theta$ the angle between two inputs,
-$\varphi$ the density of $N(0, 1)$, $k(x, x') = x^\top x'\,E[\sigma'(w^\top x)\sigma'(w^\top x')]$ over $w \sim N(0, I)$.
+$z_j = w_{0,j}^\top x$, $\tilde f$ the expansion of f to first order in W at $W_0$, $\theta$ the angle between two
+inputs, $\varphi$ the density of $N(0, 1)$, $k(x, x') = x^\top x'\,E[\sigma'(w^\top x)\sigma'(w^\top x')]$ over
+$w \sim N(0, I)$.
 """
 
+import functools
 import math
 
 import jax
@@ -23,9 +25,10 @@ from ..lazy.shallow import slopes
 
 
 def taylor_model(net: Shallow, X: ArrayLike, W: ArrayLike) -> Float[np.ndarray, " n"]:
-    r"""$\tilde f(x; W) = \gamma\sum_ja_j\{\sigma(z_j) - \sigma'(z_j)z_j + \sigma'(z_j)\,w_j^\top x\}$, expanded at ``net.W``.
+    r"""$\tilde f(x; W) = \gamma\sum_ja_j\{\sigma(z_j) - \sigma'(z_j)z_j + \sigma'(z_j)\,w_j^\top x\}$.
 
-    Affine in W (m, d), not in the inputs X (n, d); for a homogeneous activation the first two terms cancel.
+    The expansion is at $W_0$ = ``net.W``. Affine in W (m, d), not in the inputs X (n, d); for a homogeneous
+    activation the first two terms cancel.
     Source: bartlett2021deep.
 
     >>> from widthwise.activations import activation
@@ -61,9 +64,10 @@ def taylor_error_bound(net: Shallow, x: ArrayLike, distance: float) -> float:
 
 
 def rectifier_error_bound(width: int, radius: float, failure: float = 0.05, *, pair: bool = False) -> float:
-    r"""Bound $|f - \tilde f|$ of a rectifier network for all W within B of a Gaussian $W_0$, with probability $1-\delta$.
+    r"""Bound $|f - \tilde f|$ of a rectifier network for all W within B of a Gaussian $W_0$, but for a probability.
 
-    $\frac{2B^{4/3}+B\ln(1/\delta)^{1/4}}{m^{1/6}}$ for $\|x\| \le 1$, $|a_j| \le 1$, $\gamma = 1/\sqrt m$. With
+    $\frac{2B^{4/3}+B\ln(1/\delta)^{1/4}}{m^{1/6}}$ for $\|x\| \le 1$, $|a_j| \le 1$, $\gamma = 1/\sqrt m$; it
+    fails with probability at most $\delta$. With
     ``pair=True`` the expansion is at any V in the ball and evaluated at any W in it:
     $\frac{6B^{4/3}+2B\ln(1/\delta)^{1/4}}{m^{1/6}}$.
 
@@ -87,8 +91,8 @@ def worst_rectifier_error(z: Float[np.ndarray, " m"], signs: Float[np.ndarray, "
     r"""The largest $|f(x; W) - \tilde f(x; W)|$ over $\|W-W_0\|_F \le B$ for a rectifier network and a unit input.
 
     A neuron moved by $\delta$ along the input is off by $(|\delta|-|z_j|)_+$ if it flips, so the worst W moves the k
-    neurons of one sign nearest to their kink by $B/\sqrt k$: $\max_k\frac1{\sqrt m}(\sqrt kB - \sum_{i\le k}|z|_{(i)})$.
-    For all $a_j = \pm1$.
+    neurons of one sign nearest to their kink by $B/\sqrt k$:
+    $\max_k\frac1{\sqrt m}(\sqrt kB - \sum_{i\le k}|z|_{(i)})$. For all $a_j = \pm1$.
 
     >>> worst_rectifier_error(np.array([0.1, -0.2, 5.0, 1.0]), np.array([1.0, 1.0, 1.0, -1.0]), 1.0)
     0.55710678...
@@ -114,7 +118,7 @@ def worst_rectifier_constant(balanced: bool = True) -> float:
 
 
 def kernel_spread(X: ArrayLike, activation: Activation) -> Estimate:
-    r"""$m\,\mathrm{Var}\,k_m(x, x')$ of the kernel $k_m = x^\top x'\frac1m\sum_j\sigma'(w_j^\top x)\sigma'(w_j^\top x')$.
+    r"""$m\,\mathrm{Var}\,k_m$ of the kernel $k_m = x^\top x'\frac1m\sum_j\sigma'(w_j^\top x)\sigma'(w_j^\top x')$.
 
     $(x^\top x')^2\{E[\sigma'(u)^2\sigma'(v)^2] - E[\sigma'(u)\sigma'(v)]^2\}$, exact at any width m; for a rectifier
     $(x^\top x')^2p(1-p)$ with $p = \frac{\pi-\theta}{2\pi}$. X (n, d); the result is (n, n).
@@ -127,9 +131,7 @@ def kernel_spread(X: ArrayLike, activation: Activation) -> Estimate:
     True
     """
     X = np.asarray(X, dtype=float)
-    slope = jax.grad(activation.fn)
-    squared = Activation(f"squared slope of {activation.name}", lambda z: _each(slope, z) ** 2, kinks=activation.kinks)
-    squares = kernel(Chain((Dense(float(X.shape[1])), Apply(squared), Dense(1.0))), X)
+    squares = kernel(Chain((Dense(float(X.shape[1])), Apply(_squared_slope(activation)), Dense(1.0))), X)
     with jax.enable_x64(True):
         mean = limit_gram(X, activation)
     G = X @ X.T
@@ -138,9 +140,15 @@ def kernel_spread(X: ArrayLike, activation: Activation) -> Estimate:
     return Estimate(value, G**2 * error + 2 * np.abs(mean.value) * mean.error)
 
 
-def _each(fn, z):
-    """A function of one number at every entry of an array."""
-    return jax.vmap(fn)(jnp.ravel(z)).reshape(jnp.shape(z))
+@functools.lru_cache(maxsize=16)
+def _squared_slope(activation: Activation) -> Activation:
+    """The square of the slope as an activation of its own; one value for each, so that it is compiled once."""
+    slope = jax.grad(activation.fn)
+
+    def squared(z):
+        return jax.vmap(slope)(jnp.ravel(z)).reshape(jnp.shape(z)) ** 2
+
+    return Activation(f"squared slope of {activation.name}", squared, kinks=activation.kinks)
 
 
 def rectifier_kernel(X: ArrayLike, Y: ArrayLike) -> Float[np.ndarray, "n m"]:

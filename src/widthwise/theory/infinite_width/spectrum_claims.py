@@ -11,7 +11,7 @@ from widthwise.networks import MLP, AbstractLayer, kernel
 from widthwise.numerics import Estimate
 
 from .setups import FIELD, normals, to_infinity
-from .sphere import SphereSpectrum, sphere_spectrum
+from .sphere import SphereSpectrum, multiplicity, sphere_spectrum
 
 _GROUPS = 3
 _DEGREES = tuple(float(k) for k in range(16, 257, 16))
@@ -36,12 +36,12 @@ def _spectrum(case: SphereCase, degrees: int) -> SphereSpectrum:
 
 def _mean_eigenvalues(case: SphereCase, key: Array) -> np.ndarray:
     """The largest eigenvalues of K/N, averaged over the multiplicity of each degree."""
-    counts = _spectrum(case, _GROUPS - 1).multiplicities.astype(int)
+    counts = [int(multiplicity(case.dimension, degree)) for degree in range(_GROUPS)]
 
     def at(points, key):
         X = np.asarray(normals(key, (points, case.dimension)))
         X = X * np.sqrt(case.dimension) / np.linalg.norm(X, axis=1)[:, None]
-        values = np.linalg.eigvalsh(getattr(kernel(case.network, X), case.kernel))[::-1] / points
+        values = np.linalg.eigvalsh(getattr(kernel(case.network, X, method="profile"), case.kernel))[::-1] / points
         return np.array([np.mean(part) for part in np.split(values, np.cumsum(counts))[:_GROUPS]])
 
     return to_infinity(at, case.points, key)

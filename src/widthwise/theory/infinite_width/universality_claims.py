@@ -104,8 +104,8 @@ CLAIMS = (
     Claim(
         id="KERN-39b",
         name="odd-waves-are-missed-without-a-fixed-coordinate",
-        statement=r"On the whole circle, without a bias, the kernel of a shallow rectifier network misses the odd waves "
-        r"from the third on: no number of centres approximates $\cos3\phi$ better than to 1.",
+        statement=r"On the whole circle, without a bias, the kernel of a shallow rectifier network misses the odd "
+        r"waves from the third on: no number of centres approximates $\cos3\phi$ better than to 1.",
         sources=("bietti2019inductive",),
         derived_here=True,
         field=FIELD,
