@@ -75,8 +75,11 @@ def to_infinity(at: Callable[[int, Array], ArrayLike], width: int, key: Array) -
 
 def normals(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard normals of NumPy's generator: for a new shape nothing is compiled."""
-    rng = np.random.default_rng(np.asarray(jr.key_data(key)))
-    return jnp.asarray(rng.standard_normal(shape))
+    return jnp.asarray(_normals(key, shape))
+
+
+def _normals(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    return np.random.default_rng(np.asarray(jr.key_data(key))).standard_normal(shape)
 
 
 def networks(network: AbstractLayer, in_size: int, key: Array, nets: int) -> Callable:
@@ -84,8 +87,8 @@ def networks(network: AbstractLayer, in_size: int, key: Array, nets: int) -> Cal
     shape = eqx.filter_eval_shape(sample, network, jr.key(0), in_size)
     leaves, tree = jax.tree.flatten(shape)
     ends = np.cumsum([leaf.size for leaf in leaves])
-    parts = jnp.split(normals(key, (nets, int(ends[-1]))), ends[:-1], axis=1)
-    filled = [part.reshape(nets, *leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    parts = np.split(_normals(key, (nets, int(ends[-1]))), ends[:-1], axis=1)
+    filled = [jnp.asarray(part.reshape(nets, *leaf.shape)) for part, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(tree, filled)
 
 

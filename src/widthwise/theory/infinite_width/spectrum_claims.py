@@ -10,7 +10,7 @@ from widthwise.claims import Claim, Equal, Mutant, Scaling
 from widthwise.networks import MLP, AbstractLayer, kernel
 from widthwise.numerics import Estimate
 
-from .setups import FIELD, normals, to_infinity
+from .setups import FIELD, normals
 from .sphere import SphereSpectrum, multiplicity, sphere_spectrum
 
 _GROUPS = 3
@@ -35,16 +35,20 @@ def _spectrum(case: SphereCase, degrees: int) -> SphereSpectrum:
 
 
 def _mean_eigenvalues(case: SphereCase, key: Array) -> np.ndarray:
-    """The largest eigenvalues of K/N, averaged over the multiplicity of each degree."""
-    counts = [int(multiplicity(case.dimension, degree)) for degree in range(_GROUPS)]
+    """The largest eigenvalues of K/N, averaged over the multiplicity of each degree, for N to infinity.
 
-    def at(points, key):
-        X = np.asarray(normals(key, (points, case.dimension)))
-        X = X * np.sqrt(case.dimension) / np.linalg.norm(X, axis=1)[:, None]
-        values = np.linalg.eigvalsh(getattr(kernel(case.network, X, method="profile"), case.kernel))[::-1] / points
-        return np.array([np.mean(part) for part in np.split(values, np.cumsum(counts))[:_GROUPS]])
+    From 2N points and both halves of them: $2a_{2N} - a_N$ is without the correction of order 1/N.
+    """
+    N, counts = case.points, [int(multiplicity(case.dimension, degree)) for degree in range(_GROUPS)]
+    X = np.asarray(normals(key, (2 * N, case.dimension)))
+    X = X * np.sqrt(case.dimension) / np.linalg.norm(X, axis=1)[:, None]
+    K = getattr(kernel(case.network, X), case.kernel)
 
-    return to_infinity(at, case.points, key)
+    def means(part: slice) -> np.ndarray:
+        values = np.linalg.eigvalsh(K[part, part])[::-1] / len(K[part])
+        return np.array([np.mean(group) for group in np.split(values, np.cumsum(counts))[:_GROUPS]])
+
+    return 2.0 * means(slice(None)) - 0.5 * (means(slice(N)) + means(slice(N, None)))
 
 
 def _predict_eigenvalues(case: SphereCase, which: str | None = None, weighted=False) -> Estimate:
