@@ -87,12 +87,12 @@ def _predict_rate(case: Case) -> Estimate:
 
 
 @eqx.filter_jit
-def _grams(models: Composed, X: Float[Array, "n d"]) -> list[Float[Array, "n n"]]:
+def _grams(models: Callable, X: Float[Array, "n d"]) -> list[Float[Array, "n n"]]:
     """The mean Gram matrix of the derivatives in each array: of the NTK parameterisation, then of the standard one."""
 
     def one(model):
         still = jax.tree.map(jnp.zeros_like, model)
-        rows = jax.jacrev(lambda *both: _moved(*both, X), argnums=(0, 1))(model, still)
+        rows = jax.jacrev(lambda weights, shift: _moved(weights, shift, X), argnums=(0, 1))(model, still)
         flat = [leaf.reshape(len(X), -1) for leaf in jax.tree.leaves(rows)]
         return [leaf @ leaf.T for leaf in flat]
 
