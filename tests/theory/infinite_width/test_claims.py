@@ -1,13 +1,22 @@
 """Claims about wide networks say why they do not apply."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+from widthwise.activations import activation
 from widthwise.claims import Status, check
 from widthwise.networks import MLP
-from widthwise.theory.infinite_width import Case
+from widthwise.theory.infinite_width import (
+    Case,
+    characteristic_function,
+    fluctuations,
+    normalised_covariance,
+    ntk_by_layer,
+    sphere_spectrum,
+)
 from widthwise.theory.infinite_width.setups import networks, outputs, to_infinity
 from widthwise.theory.infinite_width.shallow_setups import shallows
 from widthwise.theory.infinite_width.spectrum_claims import SphereCase
@@ -66,3 +75,19 @@ def test_drawn_networks_have_standard_normal_parameters():
 def test_the_first_correction_is_removed():
     found = to_infinity(lambda n, key: np.array([2.0 + 3.0 / n]), 10, jr.key(1))
     np.testing.assert_allclose(found, [2.0], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda: normalised_covariance(activation("relu"), (1.3, 0.6), 0.4).value,
+        lambda: fluctuations(MLP(8, 2, "tanh").network(), 1.3).variance.value,
+        lambda: characteristic_function(MLP(8, 1, "tanh").network(), 1.3, [1.0]),
+        lambda: ntk_by_layer(MLP(8, 1, "relu").network(), [[1.3, 0.1]])[0].weight.value,
+        lambda: sphere_spectrum(MLP(8, 1, "relu").network(), 3, 3).eigenvalues.value,
+    ],
+)
+def test_predictions_are_in_float64_whatever_the_default_is(predict):
+    with jax.enable_x64(False):
+        found = predict()
+    np.testing.assert_allclose(found, predict(), rtol=1e-13, atol=1e-15)

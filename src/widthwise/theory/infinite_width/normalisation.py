@@ -4,6 +4,8 @@ Legend: $(u, v)$ Gaussian with variances $q_1, q_2$ and correlation $\rho$, the 
 $F = E[\sigma(u)\sigma(v)]$, $m_i = E\,\sigma$ and $F_{ii} = E\,\sigma^2$ of each input.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +40,13 @@ def normalised_covariance(
     _check(variances, rho, epsilon)
     with jax.enable_x64(True):
         dual = activation.dual(*(jnp.asarray(float(part)) for part in (*variances, 1.0 - rho, 1.0 + rho)))
-    scale = float(np.sqrt(dual.xx * dual.yy))
+        xx, yy, gap, cogap, off = map(float, (dual.xx, dual.yy, dual.gap, dual.cogap, dual.error))
+    scale = math.sqrt(xx * yy)
     means = [_mean(activation, q) if centred else 0.0 for q in variances]
-    first, second = float(dual.xx) - means[0] ** 2 + epsilon, float(dual.yy) - means[1] ** 2 + epsilon
-    F = 0.5 * scale * float(dual.cogap - dual.gap)
-    below = float(np.sqrt(first * second))
+    first, second = xx - means[0] ** 2 + epsilon, yy - means[1] ** 2 + epsilon
+    F, below = 0.5 * scale * (cogap - gap), math.sqrt(first * second)
     # The difference of the moments loses what they have in common.
-    error = (float(dual.error) + 64 * 2.0**-52) * scale / min(first, second, below)
+    error = (off + 64 * 2.0**-52) * scale / min(first, second, below)
     return Estimate((F - means[0] * means[1]) / below, error)
 
 

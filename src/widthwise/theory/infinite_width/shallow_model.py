@@ -172,7 +172,10 @@ def slice_coefficients(height: float, count: int) -> Float[np.ndarray, " k"]:
 
     $k = \frac t4 + \frac{t\arcsin t}{2\pi}$ with $t = s + c^2$. For $0 < c < 1$ all of them are positive, which makes
     the kernel universal on this slice; for c = 0 all odd ones from the third on are zero.
-    Args: ``height`` c in [0, 1), ``count`` how many.
+
+    Args:
+        height: c, in [0, 1).
+        count: how many coefficients.
 
     Raises ``ValueError`` outside of this range. Sources: steinwart2008support, bartlett2021deep.
 
