@@ -12,7 +12,7 @@ from widthwise.numerics import nearest, reject
 from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
-from .pairwise import pairwise, uses_cells
+from .pairwise import has_masks, pairwise, uses_cells
 from .profile import Profile, compile_profile
 
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
@@ -24,12 +24,13 @@ METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 class Kernels:
     r"""NNGP and NTK of a network on two sets of inputs, each (n, m).
 
+    Where the network keeps positions, (n, m, \*p, \*p): first the positions of the first input of a pair.
     ``error`` is a first-order bound on the relative error, in units of the geometric mean of the
     two diagonal entries; 0 is not reached, closed forms leave a few ulps. ``method`` says how they were computed.
     """
 
-    nngp: Float[np.ndarray, "n m"]
-    ntk: Float[np.ndarray, "n m"]
+    nngp: Float[np.ndarray, "n m ..."]
+    ntk: Float[np.ndarray, "n m ..."]
     error: float
     method: str = ""
 
@@ -48,7 +49,8 @@ def kernel(
     The covariance of an input pair is $x\cdot y/d$; each layer maps pairs by its ``propagate``
     (Jacot et al. 2018; Lee et al. 2018). Several outputs are independent copies.
 
-    Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite; ``Y=None`` means X with itself:
+    Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite, or (n, \*positions, channels) for images
+    and sequences, whose covariance is that of the channels at each pair of positions; ``Y=None`` means X with itself:
     only one triangle is computed, and the result is exactly symmetric. Activations without a closed
     dual get as many series terms, or nodes, as ``tolerance`` needs.
 
@@ -71,18 +73,19 @@ def kernel(
     _demand_known("dtype", dtype, PRECISIONS)
     X = check_inputs("X", X)
     other = None if Y is None else check_inputs("Y", Y)
-    if other is not None and X.shape[1] != other.shape[1]:
+    if other is not None and X.shape[1:] != other.shape[1:]:
         reject(
-            f"X with {X.shape[1]} features and Y with {other.shape[1]}",
-            "Both sets of inputs must have the same number of features",
+            f"X with {_features(X)} and Y with {_features(other)}",
+            "Both sets of inputs must have the same number of features, and the same positions",
             "Check the columns",
         )
     left, right = Directions.of(X), None if other is None else Directions.of(other)
     with jax.enable_x64(True):
         few = _FEW_BY_CELLS if uses_cells(network) else _FEW
         many = len(X) * len(X if other is None else other) > few
-        if method == "profile" or (method == "auto" and many):
-            found = _by_profile(network, left, right, tolerance, dtype)
+        alone = not (left.positions or has_masks(network))
+        if method == "profile" or (method == "auto" and many and alone):
+            found = _by_profile(network, left, right, tolerance, dtype) if alone else None
             if found is not None:
                 return found
             if method == "profile":
@@ -106,6 +109,10 @@ def _by_profile(
     nngp, ntk, error = gram(profile, X.at_least(least), None if Y is None else Y.at_least(least), dtype)
     error = max(error, _at_zero(network, (nngp, ntk), X, Y, tolerance))
     return Kernels(nngp, ntk, error, _described(profile))
+
+
+def _features(X: np.ndarray) -> str:
+    return f"{X.shape[1]} features" if X.ndim == 2 else f"inputs of shape {X.shape[1:]}"
 
 
 def _described(profile: Profile) -> str:
@@ -137,6 +144,6 @@ def _demand_known(name: str, value: str, known: tuple[str, ...]) -> None:
 def _refuse_profile(tolerance: float) -> None:
     reject(
         f"No profile of this network reaches the tolerance {tolerance:.1e} on these inputs",
-        "A profile needs kernels that are smooth in the angle and in the logarithm of the mean squares",
+        "It needs flat inputs, and kernels that are smooth in the angle and in the logarithm of the mean squares",
         "Use method='pairs', or pass a larger tolerance",
     )

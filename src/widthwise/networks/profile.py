@@ -162,11 +162,12 @@ class _Pairs(eqx.Module):
     ntk: Float[Array, "p t"]
     error: Float[Array, "p t"]
     size: int | None = eqx.field(static=True)
+    gaussian: bool = eqx.field(static=True)
 
 
 def _propagated(network: AbstractLayer, size: int, first, second, theta):
     gap, cogap = 2.0 * jnp.sin(0.5 * theta) ** 2, 2.0 * jnp.cos(0.5 * theta) ** 2
-    after = _through(network, _Pairs(first, second, gap, cogap, jnp.zeros_like(gap), jnp.zeros_like(gap), size))
+    after = _through(network, _Pairs(first, second, gap, cogap, jnp.zeros_like(gap), jnp.zeros_like(gap), size, False))
     return 0.5 * (after.cogap - after.gap), after.ntk, after.xx, jnp.max(after.error, axis=1)
 
 
@@ -182,18 +183,18 @@ def _through(network: AbstractLayer, pairs: _Pairs) -> _Pairs:
 @eqx.filter_jit
 def _step(layer: AbstractLayer, pairs: _Pairs) -> _Pairs:
     """One layer; what belongs to one input alone is computed once for a line, not for each of its angles."""
-    sizes = []
+    seen = []
 
     def line(xx, yy, *rest):
         def one(gap, cogap, ntk, error):
-            after = layer.propagate(Pair(xx, yy, gap, cogap, ntk, error, pairs.size))
-            sizes.append(after.size)
+            after = layer.propagate(Pair(xx, yy, gap, cogap, ntk, error, None, pairs.size, pairs.gaussian))
+            seen.append((after.size, after.gaussian))
             return after.xx, after.yy, after.gap, after.cogap, after.ntk, after.error
 
         return jax.vmap(one, out_axes=(None, None, 0, 0, 0, 0))(*rest)
 
     after = jax.vmap(line)(pairs.xx, pairs.yy, pairs.gap, pairs.cogap, pairs.ntk, pairs.error)
-    return _Pairs(*after, sizes[-1])
+    return _Pairs(*after, *seen[-1])
 
 
 def _norm_tail(values: np.ndarray) -> float:

@@ -30,8 +30,7 @@ def ntk_by_layer(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, ...]
     r"""Split the NTK of a fully connected network: $\Theta = \sum_l(\lambda_b^{(l)}+\lambda_W^{(l)}G^{(l-1)})P^{(l)}$.
 
     In the NTK parameterisation $\lambda_W = C_w$ and $\lambda_b = C_b$; in the standard one $\lambda_W = n_{l-1}$
-    and $\lambda_b = 1$ (0 for a layer without bias). A layer that is frozen or has its own learning rate is one
-    share left out or multiplied.
+    and $\lambda_b = 1$ (0 for a layer without bias); learning rates of a layer multiply them.
 
     Args:
         network: dense layers and activations.
@@ -66,7 +65,7 @@ def _split(layers: tuple[Dense | Apply, ...], X: Float[Array, "n d"]):
         nothing = jnp.zeros_like(xx)
         empty = (xx == 0) | (yy == 0)
         gap, cogap = (jnp.where(empty, 1.0, 0.5 * jnp.sum((u + sign * v) ** 2)) for sign in (-1.0, 1.0))
-        return _shares(layers, Pair(xx, yy, gap, cogap, nothing, nothing, X.shape[1]))
+        return _shares(layers, Pair(xx, yy, gap, cogap, ntk=nothing, error=nothing, size=X.shape[1]))
 
     rows = jax.vmap(one, in_axes=(None, 0, None, 0))
     parts, error = jax.vmap(rows, in_axes=(0, None, 0, None))(unit, unit, power, power)
@@ -91,8 +90,6 @@ def _linearly(layer: Dense | Apply, pair: Pair) -> tuple[Pair, Pair]:
     return jax.jvp(lambda ntk: layer.propagate(replace(pair, ntk=ntk)), (pair.ntk,), (one,))
 
 
-def _own(layer: Dense, pair: Pair):
-    if layer.parameterisation == "ntk":
-        return layer.weight_variance * pair.xy, jnp.full_like(pair.xy, layer.bias_variance)
-    # Without a size propagate has refused already.
-    return (pair.size or 0) * pair.xy, jnp.full_like(pair.xy, 1.0 if layer.use_bias else 0.0)
+def _own(layer: Dense, pair: Pair) -> tuple[Array, Array]:
+    """What the weights and the biases of a layer add, each with the other one frozen."""
+    return tuple(replace(layer, **{frozen: 0.0}).propagate(pair).ntk for frozen in ("bias_rate", "weight_rate"))
