@@ -1,5 +1,7 @@
 """The NTK layer by layer against reference numbers, the whole kernel, and the conversion between parameterisations."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,14 @@ def test_the_parameterisations_convert_layer_by_layer():
         np.testing.assert_allclose(other.bias.value, one.bias.value / bias, rtol=1e-13)
 
 
+def test_learning_rates_multiply_the_shares():
+    layers = list(network("relu").layers)
+    layers[2] = dataclasses.replace(layers[2], weight_rate=0.5, bias_rate=0.0)
+    plain, slowed = (ntk_by_layer(Chain(tuple(part)), X)[1] for part in (network("relu").layers, layers))
+    np.testing.assert_allclose(slowed.weight.value, 0.5 * plain.weight.value, rtol=1e-14)
+    assert not np.any(slowed.bias.value)
+
+
 def test_a_critical_rectifier_shares_equally():
     shares = ntk_by_layer(
         MLP(width=256, depth=3, activation="relu", parameterisation="standard").network(), np.ones((1, 20))
@@ -74,5 +84,5 @@ def test_bad_inputs_are_refused(X):
 def test_other_layers_are_refused():
     with pytest.raises(ValueError, match=r"a network with Residual"):
         ntk_by_layer(Chain((Dense(), Residual(Dense()))), X)
-    with pytest.raises(ValueError, match=r"standard parameterisation after one of unknown size"):
+    with pytest.raises(ValueError, match=r"standard parameterisation after a layer of unknown size"):
         ntk_by_layer(Chain((Dense(), Apply("relu"), Dense(parameterisation="standard"))), X)

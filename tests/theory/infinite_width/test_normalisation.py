@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from widthwise.activations import activation
+from widthwise.networks import Apply, Chain, Dense, RMSNorm, kernel
 from widthwise.theory.infinite_width import normalised_covariance
 
 
@@ -23,6 +24,15 @@ def test_a_pre_activation():
 def test_rms_norm_subtracts_no_mean():
     found = normalised_covariance(activation("relu"), (1.0, 4.0), 0.0, centred=False)
     assert abs(found.value - 1 / np.pi) < 1e-15
+
+
+def test_the_rms_norm_of_the_layers():
+    network = Chain((Dense(2.0), Apply("relu"), RMSNorm(0.1)))
+    X = np.array([[1.0, 0.5], [-0.4, 1.2]])
+    K = kernel(Chain((Dense(2.0),)), X).nngp
+    variances, rho = (K[0, 0], K[1, 1]), K[0, 1] / np.sqrt(K[0, 0] * K[1, 1])
+    found = normalised_covariance(activation("relu"), variances, rho, 0.1, centred=False)
+    assert abs(found.value - kernel(network, X).nngp[0, 1]) < 1e-14
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])

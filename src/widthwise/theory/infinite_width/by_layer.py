@@ -65,7 +65,8 @@ def _split(layers: tuple[Dense | Apply, ...], X: Float[Array, "n d"]):
         nothing = jnp.zeros_like(xx)
         empty = (xx == 0) | (yy == 0)
         gap, cogap = (jnp.where(empty, 1.0, 0.5 * jnp.sum((u + sign * v) ** 2)) for sign in (-1.0, 1.0))
-        return _shares(layers, Pair(xx, yy, gap, cogap, ntk=nothing, error=nothing, size=X.shape[1]))
+        pair = Pair(xx, yy, gap, cogap, ntk=nothing, error=nothing, size=X.shape[1], gaussian=False)
+        return _shares(layers, pair)
 
     rows = jax.vmap(one, in_axes=(None, 0, None, 0))
     parts, error = jax.vmap(rows, in_axes=(0, None, 0, None))(unit, unit, power, power)
@@ -92,4 +93,5 @@ def _linearly(layer: Dense | Apply, pair: Pair) -> tuple[Pair, Pair]:
 
 def _own(layer: Dense, pair: Pair) -> tuple[Array, Array]:
     """What the weights and the biases of a layer add, each with the other one frozen."""
-    return tuple(replace(layer, **{frozen: 0.0}).propagate(pair).ntk for frozen in ("bias_rate", "weight_rate"))
+    weights, biases = replace(layer, bias_rate=0.0), replace(layer, weight_rate=0.0)
+    return weights.propagate(pair).ntk, biases.propagate(pair).ntk
