@@ -1,5 +1,6 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
+from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
 from .dynamics import Method
 from .flow import Flow, FlowCode, gradient_flow
 from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, narrowed, width_study
@@ -26,10 +27,14 @@ __all__ = [
     "Tridiagonal",
     "WidthStudy",
     "alignment",
+    "covariances_from",
     "empirical_nngp",
     "empirical_ntk",
+    "flat",
     "gradient_flow",
     "hessian_sharpness",
+    "hidden_sizes",
+    "layer_covariances",
     "moments",
     "narrowed",
     "ntk_quadrature",

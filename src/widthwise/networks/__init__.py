@@ -17,6 +17,7 @@ from .norm import LayerNorm, RMSNorm
 from .pair import Pair
 from .pool import Flatten, GlobalPool, Pool
 from .positions import Mix, PositionalEmbedding, Resize, Slice
+from .profile import Profile, compile_profile
 from .unsolved import BatchNorm, MaxPool
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Parallel",
     "Pool",
     "PositionalEmbedding",
+    "Profile",
     "RMSNorm",
     "Residual",
     "Resize",
@@ -48,6 +50,7 @@ __all__ = [
     "Shortcut",
     "Slice",
     "check_inputs",
+    "compile_profile",
     "kernel",
     "ntk_by_layer",
     "pair_kernel",
