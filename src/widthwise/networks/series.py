@@ -1,7 +1,7 @@
 r"""Chebyshev series of many pairs, few multiplications for each.
 
 Legend: $\kappa_{ij} = \ell_i\sum_s b_{sj}P_{si}(x_{ij})$ with polynomials $P_{si}$ that belong to a row. A polynomial
-is folded, $P = \sum_{r<m}T_r(x)\,Q_r(T_m(x))$, with its parts $Q_r$ in powers: Horner's rule needs one multiplication for
+is folded, $P = \sum_{r<m}T_r(x)\,Q_r(T_m(x))$, its parts $Q_r$ in powers: Horner's rule needs one multiplication for
 a coefficient where Clenshaw's needs two in a row, and few powers of a number in [-1, 1] lose no digits. The number of
 parts m is as small as the digits allow.
 """
