@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, starmap
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +16,7 @@ _STRIP = 64  # columns that are mirrored at once
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of an (n, m) matrix, as equal as can be; of a symmetric one those on and above the diagonal."""
+    """The tiles of an (n, m) matrix, of one size; of a symmetric one those on and above the diagonal."""
 
     rows: tuple[slice, ...]
     columns: tuple[slice, ...]
@@ -117,5 +116,6 @@ def mirror(part: np.ndarray) -> None:
 
 
 def _parts(count: int, side: int) -> tuple[slice, ...]:
-    ends = np.linspace(0, count, -(-count // side) + 1).astype(int).tolist()
-    return tuple(starmap(slice, pairwise(ends)))
+    """Parts of one size, and a last one that may be smaller."""
+    size = -(-count // -(-count // side))
+    return tuple(slice(start, min(start + size, count)) for start in range(0, count, size))
