@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from widthwise.networks import MLP, kernel
-from widthwise.networks.profile import clenshaw, compile_profile
+from widthwise.networks.profile import Profile, clenshaw
 from widthwise.networks.series import Factors, fold, summed
 
 x = np.linspace(-1.0, 1.0, 201)
@@ -33,10 +33,10 @@ def test_a_slow_series_is_folded_until_its_powers_are_small():
     coefficients = 1.3 ** -np.arange(60.0)
     flat = fold(coefficients[:, None], 2)
     assert np.abs(flat).sum() > 1e4
-    steep = compile_profile(MLP(depth=10, activation="erf", weight_variance=4.0).network(), 10, 1.0, 1.0, 1e-10)
-    assert steep is not None
-    assert Factors.of(steep, steep.ntk, 1e-13, np.inf).folds == 2
-    chosen = Factors.of(steep, steep.ntk, 1e-13, 64.0)
+    rough = 1.1 ** -np.arange(200.0)[:, None, None]
+    steep = Profile(1.0, 1.0, rough, rough, np.zeros((2, 1)), 0.0)
+    assert Factors.of(steep, rough, 1e-13, np.inf).folds == 2
+    chosen = Factors.of(steep, rough, 1e-13, 64.0)
     assert chosen.folds > 2
     assert max(np.abs(powers).sum() for powers in chosen.powers) < 64.0 / np.abs(chosen.columns[0, 0])
 

