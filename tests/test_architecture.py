@@ -35,6 +35,7 @@ HOMES = {
     "sklearn": ("data/", "report/baselines.py"),
     "mlxtend": ("data/",),
     "pyarrow": ("data/",),
+    "zarr": ("networks/store.py",),
     "plotly": ("report/",),
     "jinja2": ("report/",),
     "latex2mathml": ("report/",),
@@ -42,7 +43,7 @@ HOMES = {
     "tyro": ("cli/",),
 }
 # Extras that a user may not have: imported where they are used, and only there.
-OPTIONAL = {"mlxtend", "pyarrow"}
+OPTIONAL = {"mlxtend", "pyarrow", "zarr"}
 PRIVATE_JAX = ("jax._src", "jax.core", "jax.interpreters")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
@@ -125,7 +126,7 @@ def test_matfree_stands_behind_one_module():
 def test_dependencies_are_those_that_are_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["mnist"], *extras["parquet"]]
+    declared = [*project["dependencies"], *extras["mnist"], *extras["parquet"], *extras["zarr"]]
     declared = {re.split(r"[<>=\[ ]", one)[0] for one in declared}
     used = {DISTRIBUTIONS.get(one, one) for path in MODULES for one in third_party(path)}
     # optimistix holds the root finders of diffrax, at whose versions the bound is aimed.

@@ -8,7 +8,7 @@ import pytest
 from widthwise.networks import MLP, Apply, Chain, Dense, Residual, kernel
 from widthwise.networks.profile import compile_profile
 
-GRAM = sys.modules["widthwise.networks.gram"]
+GRAM, SERIES = (sys.modules[f"widthwise.networks.{name}"] for name in ("gram", "series"))
 BIASED = {"weight_variance": 1.5, "bias_variance": 0.1}
 NETWORKS = {
     "relu": MLP(depth=3, activation="relu").network(),
@@ -82,23 +82,14 @@ def test_two_sets_of_inputs(name):
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu"])
-@pytest.mark.parametrize("most_terms", [1, 100])
-def test_neither_tiles_nor_sorting_change_anything(name, most_terms, monkeypatch):
+def test_neither_tiles_nor_groups_of_terms_change_anything(name, monkeypatch):
     X = awkward()
     whole = kernel(NETWORKS[name], X, method="profile")
     monkeypatch.setattr(GRAM, "_SIDE", 20)
-    monkeypatch.setattr(GRAM, "_MOST_TERMS", most_terms)
+    monkeypatch.setattr(SERIES, "_TOGETHER", 64)
     parts = kernel(NETWORKS[name], X, method="profile")
     np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=0, atol=1e-13 * whole.ntk.max())
     assert np.array_equal(parts.ntk, parts.ntk.T)
-
-
-def test_many_terms_are_summed_in_a_loop(monkeypatch):
-    X = awkward()
-    whole = kernel(NETWORKS["gelu"], X, method="profile")
-    monkeypatch.setattr(GRAM, "_WRITTEN_OUT", 0)
-    parts = kernel(NETWORKS["gelu"], X[:39], method="profile")  # another shape, so that it is compiled anew
-    np.testing.assert_allclose(parts.ntk, whole.ntk[:39, :39], rtol=0, atol=1e-13 * whole.ntk.max())
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,6 +1,9 @@
 """Kernel matrices of infinitely wide networks."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,11 +16,16 @@ from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
 from .pairwise import has_draws, has_masks, pairwise, seeded, uses_cells
+from .positional import after_one_pair
 from .profile import Profile, compile_profile
+from .store import fingerprint, on_disk
+from .tiles import Grid, Progress
 
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
 _FEW, _FEW_BY_CELLS = 250_000, 2_000
 _REPEATS = 8  # of a kernel with drawn expectations
+_SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS = 4000, 1000, 100
+_PROBED = 3
 METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 
 
@@ -28,11 +36,12 @@ class Kernels:
     Where the network keeps positions, (n, m, \*p, \*p): first the positions of the first input of a pair.
     ``error`` is a first-order bound on the relative error, in units of the geometric mean of the
     two diagonal entries; 0 is not reached, closed forms leave a few ulps. Where an expectation is drawn, it holds three
-    standard errors. ``method`` says how they were computed.
+    standard errors. ``method`` says how they were computed. Matrices on disk are memory maps, or zarr's arrays,
+    that are read where they are indexed.
     """
 
-    nngp: Float[np.ndarray, "n m ..."]
-    ntk: Float[np.ndarray, "n m ..."]
+    nngp: Float[np.ndarray, "n m ..."] | Float[Any, "n m ..."]
+    ntk: Float[np.ndarray, "n m ..."] | Float[Any, "n m ..."]
     error: float
     method: str = ""
 
@@ -45,6 +54,8 @@ def kernel(
     tolerance: float = 1e-10,
     dtype: str = "float64",
     method: str = "auto",
+    out: str | os.PathLike | None = None,
+    progress: Progress | None = None,
 ) -> Kernels:
     r"""NNGP kernel $K$ and neural tangent kernel $\Theta$ of an infinitely wide network, one output.
 
@@ -62,8 +73,13 @@ def kernel(
     reaches the tolerance. The profile is computed in float64, and the matrices as ``dtype``; float32
     is faster and its error larger, as ``error`` says.
 
+    ``out`` names a folder for matrices that are larger than the memory: tile after tile is written into
+    ``nngp.npy`` and ``ntk.npy`` there, or, where its name ends in ``.zarr``, into two zarr arrays. A call that was
+    cut off is made again and goes on where it stopped. ``progress(done, total)`` is called after each tile.
+
     Raises ``ValueError`` for inputs of the wrong shape or kind, for an unknown method or dtype, and where
-    the tolerance cannot be reached or a second moment overflows.
+    the tolerance cannot be reached or a second moment overflows, and for a folder that cannot be written or holds
+    anything else.
 
     >>> from widthwise.networks import MLP
     >>> K = kernel(MLP(depth=1, activation="relu").network(), [[1.0, 0.0], [0.0, 1.0]])
@@ -83,21 +99,57 @@ def kernel(
         )
     left, right = Directions.of(X), None if other is None else Directions.of(other)
     with jax.enable_x64(True):
-        few = _FEW_BY_CELLS if uses_cells(network) else _FEW
-        many = len(X) * len(X if other is None else other) > few
-        alone = not (left.positions or has_masks(network) or has_draws(network))
-        if method == "profile" or (method == "auto" and many and alone):
-            found = _by_profile(network, left, right, tolerance, dtype) if alone else None
-            if found is not None:
-                return found
-            if method == "profile":
-                _refuse_profile(tolerance)
-        if has_draws(network):
-            nngp, ntk, error = _repeated(network, left, right, tolerance)
+        way = _chosen(network, left, right, tolerance, dtype, method)
+        if out is None:
+            nngp, ntk, error = way.compute(left, right, progress)
         else:
-            nngp, ntk, error = pairwise(network, left, right, tolerance)
-    least = float(np.finfo(dtype).eps)
-    return Kernels(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), max(error, least), "pair by pair")
+            request = {"method": method, "tolerance": tolerance, "inputs": [fingerprint(X)], "network": way.probe()}
+            request["inputs"] += [] if other is None else [fingerprint(other)]
+            nngp, ntk, error = _on_disk(network, out, way, left, right, dtype, request, progress)
+    return Kernels(nngp, ntk, max(error, float(np.finfo(dtype).eps)), way.name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How kernels are computed: of two sets of inputs, under which name, and with numbers that tell networks apart.
+
+    ``side``: a tile on disk of so many inputs squared takes minutes at most.
+    """
+
+    compute: Callable[[Directions, Directions | None, Progress | None], tuple[np.ndarray, np.ndarray, float]]
+    name: str
+    probe: Callable[[], list[float]]
+    side: int
+
+
+def _chosen(
+    network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float, dtype: str, method: str
+) -> _Way:
+    few = _FEW_BY_CELLS if uses_cells(network) else _FEW
+    many = len(X) * len(X if Y is None else Y) > few
+    alone = not (X.positions or has_masks(network) or has_draws(network))
+    if method == "profile" or (method == "auto" and many and alone):
+        found = _by_profile(network, X, Y, tolerance, dtype) if alone else None
+        if found is not None:
+            return found
+        if method == "profile":
+            _refuse_profile(tolerance)
+    return _by_pairs(network, X, tolerance, dtype)
+
+
+def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: str) -> _Way:
+    def compute(X, Y, progress):
+        found = _repeated if has_draws(network) else pairwise
+        nngp, ntk, error = found(network, X, Y, tolerance)
+        if progress is not None:
+            progress(1, 1)
+        return nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), error
+
+    def probe():
+        return [float(one) for matrix in compute(X[:_PROBED], None, None)[:2] for one in np.ravel(matrix)]
+
+    costly = uses_cells(network) or X.positions
+    return _Way(compute, "pair by pair", probe, _SIDE_BY_CELLS if costly else _SIDE_BY_PAIRS)
 
 
 def _repeated(network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float):
@@ -110,8 +162,8 @@ def _repeated(network: AbstractLayer, X: Directions, Y: Directions | None, toler
 
 def _by_profile(
     network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float, dtype: str
-) -> Kernels | None:
-    """The kernels from a profile; none where the tolerance cannot be reached so."""
+) -> _Way | None:
+    """The way of a profile; none where the tolerance cannot be reached so."""
     power = X.power if Y is None else np.concatenate([X.power, Y.power])
     if not np.any(power > 0):
         return None
@@ -119,9 +171,39 @@ def _by_profile(
     profile = compile_profile(network, X.size, least, float(np.max(power)), tolerance)
     if profile is None:
         return None
-    nngp, ntk, error = gram(profile, X.at_least(least), None if Y is None else Y.at_least(least), dtype)
-    error = max(error, _at_zero(network, (nngp, ntk), X, Y, tolerance))
-    return Kernels(nngp, ntk, error, _described(profile))
+
+    def compute(X, Y, progress):
+        both = X.at_least(least), None if Y is None else Y.at_least(least)
+        nngp, ntk, error = gram(profile, *both, dtype, progress)
+        return nngp, ntk, max(error, _at_zero(network, (nngp, ntk), X, Y, tolerance))
+
+    def probe():
+        firsts = (part[:_PROBED, 0, 0] for part in (profile.nngp, profile.ntk))
+        return np.concatenate([*firsts, profile.levels[:, 0]]).tolist()
+
+    return _Way(compute, _described(profile), probe, _SIDE)
+
+
+def _on_disk(
+    network: AbstractLayer, out, way: _Way, X: Directions, Y: Directions | None, dtype: str, request: dict, progress
+):
+    """Kernels in a folder; each tile is a call of its own."""
+
+    if X.positions and after_one_pair(network, X.positions, X.size)[1]:
+        reject(
+            f"{network!r}, which keeps positions, and out={out!r}",
+            "A matrix on disk has one number for each pair of inputs",
+            "End the network in GlobalPool or Flatten, or leave out",
+        )
+
+    def tile(rows: slice, columns: slice):
+        own = Y is None and rows == columns
+        *both, error = way.compute(X[rows], None if own else (X if Y is None else Y)[columns], None)
+        return tuple(both), error
+
+    grid = Grid.of(len(X), None if Y is None else len(Y), way.side)
+    (nngp, ntk), error = on_disk(out, grid, tile, ("nngp", "ntk"), dtype, request, progress)
+    return nngp, ntk, error
 
 
 def _features(X: np.ndarray) -> str:

@@ -25,12 +25,13 @@ from .layer import AbstractLayer
 from .pair import Pair
 from .pairwise import MAX_DEGREE, has_kinks, series_degree, set_degree, uses_cells
 
-_ANGLES, _MOST_ANGLES = 64, 512
+_ANGLES, _MOST_ANGLES = 48, 768
 _NORMS, _MOST_NORMS = 5, 65
 _SAME = 1e-13  # mean squares that agree to this relative width are one
 _SETTLED = 4e-14  # coefficients below this are rounding
-_LINES = 64  # pairs of mean squares that are propagated at once
+_LINES = 24  # pairs of mean squares that are propagated at once
 _CHECKED = 16
+_FAR = 1e4  # an error so many times the tolerance needs many more terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +105,27 @@ def compile_profile(network: AbstractLayer, size: int, low: float, high: float, 
             return None
         kernels, levels, error = found
         if error > tolerance:
-            degree = 4 * series_degree(network)
+            degree = (4 if error > _FAR * tolerance else 2) * series_degree(network)
             if not 0 < degree <= MAX_DEGREE:
                 return None
             network = set_degree(network, degree)
             continue
         coefficients = [np.einsum("kt,tab->kab", transform(angles), part) for part in kernels]
         angles_suffice = all(np.abs(part[-4:]).max() <= _SETTLED for part in coefficients)
-        norms_suffice = norms == 1 or max(map(_norm_tail, (*coefficients, levels))) <= _SETTLED
-        if angles_suffice and norms_suffice:
+        tail = 0.0 if norms == 1 else max(map(_norm_tail, (*coefficients, levels)))
+        if angles_suffice and tail <= _SETTLED:
             shortened = _shortened(low, high, coefficients, levels, error)
             return _checked(network, size, shortened, tolerance)
-        if not norms_suffice and has_kinks(network):
+        if tail > _SETTLED and has_kinks(network):
             return None
-        angles, norms = angles if angles_suffice else 2 * angles, norms if norms_suffice else 2 * norms - 1
+        angles, norms = angles if angles_suffice else 2 * angles, norms if tail <= _SETTLED else _more(norms, tail)
     return None
+
+
+def _more(norms: int, tail: float) -> int:
+    """As many nodes as suffice where the coefficients fall geometrically, from one to this tail."""
+    guess = 3 + round((norms - 2) * np.log(_SETTLED) / np.log(tail)) if tail < 0.5 else 4 * norms
+    return min(max(guess, norms + 2), 4 * norms)
 
 
 def _sampled(network: AbstractLayer, size: int, low: float, high: float, angles: int, norms: int):
@@ -146,8 +153,7 @@ def _lines(network: AbstractLayer, size: int, first: np.ndarray, second: np.ndar
     parts = []
     for start in range(0, len(first), together):
         chosen = np.minimum(np.arange(start, start + together), len(first) - 1)
-        arrays = (jnp.asarray(part[chosen]) for part in (first, second, theta))
-        parts.append([np.asarray(part) for part in _propagated(network, size, *arrays)])
+        parts.append(_propagated(network, size, *(part[chosen] for part in (first, second, theta))))
     cosine, ntk, variance, error = (np.concatenate(part)[: len(first)] for part in zip(*parts, strict=True))
     return cosine, ntk, variance, float(np.max(error))
 
@@ -165,10 +171,13 @@ class _Pairs(eqx.Module):
     gaussian: bool = eqx.field(static=True)
 
 
-def _propagated(network: AbstractLayer, size: int, first, second, theta):
-    gap, cogap = 2.0 * jnp.sin(0.5 * theta) ** 2, 2.0 * jnp.cos(0.5 * theta) ** 2
-    after = _through(network, _Pairs(first, second, gap, cogap, jnp.zeros_like(gap), jnp.zeros_like(gap), size, False))
-    return 0.5 * (after.cogap - after.gap), after.ntk, after.xx, jnp.max(after.error, axis=1)
+def _propagated(network: AbstractLayer, size: int, first: np.ndarray, second: np.ndarray, theta: np.ndarray):
+    gap, cogap = 2.0 * np.sin(0.5 * theta) ** 2, 2.0 * np.cos(0.5 * theta) ** 2
+    zero = np.zeros_like(gap)
+    xx, yy, gap, cogap, zero = map(jnp.asarray, (first, second, gap, cogap, zero))
+    after = _through(network, _Pairs(xx, yy, gap, cogap, zero, zero, size, gaussian=False))
+    gap, cogap, ntk, variance, error = map(np.asarray, (after.gap, after.cogap, after.ntk, after.xx, after.error))
+    return 0.5 * (cogap - gap), ntk, variance, np.max(error, axis=1)
 
 
 def _through(network: AbstractLayer, pairs: _Pairs) -> _Pairs:
