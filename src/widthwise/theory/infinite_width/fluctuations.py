@@ -158,15 +158,15 @@ def homogeneous(activation: Activation) -> bool:
 
 def _recursion(layers: list[tuple[Dense, Apply, Dense]], mean_square: float, width: int | None, count: int):
     first = layers[0][0]
-    rows = [(first.bias_variance + first.weight_variance * mean_square, 0.0, 0.0, 0.0)]
+    rows = [(float(first.bias_variance + first.weight_variance * mean_square), 0.0, 0.0, 0.0)]
     for dense, apply, after in layers:
         K, variance, bias, _ = rows[-1]
         second, fourth, slope, curvature = _moments(apply.activation, K, count)
-        weight = after.weight_variance
+        weight, shift = float(after.weight_variance), float(after.bias_variance)
         spread = weight**2 * (fourth - second**2) / _width(dense, width)
         rows.append(
             (
-                after.bias_variance + weight * second,
+                shift + weight * second,
                 spread + (weight * slope) ** 2 * variance,
                 weight * (slope * bias + 0.5 * curvature * variance),
                 weight * slope,
