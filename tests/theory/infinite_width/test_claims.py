@@ -14,7 +14,7 @@ from widthwise.theory.infinite_width import (
     characteristic_function,
     fluctuations,
     normalised_covariance,
-    ntk_by_layer,
+    ntk_by_parameter,
     sphere_spectrum,
 )
 from widthwise.theory.infinite_width.setups import networks, outputs, to_infinity
@@ -83,7 +83,7 @@ def test_the_first_correction_is_removed():
         lambda: normalised_covariance(activation("relu"), (1.3, 0.6), 0.4).value,
         lambda: fluctuations(MLP(8, 2, "tanh").network(), 1.3).variance.value,
         lambda: characteristic_function(MLP(8, 1, "tanh").network(), 1.3, [1.0]),
-        lambda: ntk_by_layer(MLP(8, 1, "relu").network(), [[1.3, 0.1]])[0].weight.value,
+        lambda: ntk_by_parameter(MLP(8, 1, "relu").network(), [[1.3, 0.1]])[0].weight.value,
         lambda: sphere_spectrum(MLP(8, 1, "relu").network(), 3, 3).eigenvalues.value,
     ],
 )

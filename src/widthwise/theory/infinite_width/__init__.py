@@ -1,6 +1,6 @@
 """Networks of infinite width: their laws, their kernels and the spectra of these, and how fast they are reached."""
 
-from .by_layer import LayerShare, ntk_by_layer
+from .by_parameter import LayerShare, ntk_by_parameter
 from .ensemble import LOSSES, Ensemble, ensemble
 from .fluctuations import Fluctuations, characteristic_function, fluctuations, second_moment_growth
 from .normalisation import normalised_covariance
@@ -29,7 +29,7 @@ __all__ = [
     "fluctuations",
     "kernel_spread",
     "normalised_covariance",
-    "ntk_by_layer",
+    "ntk_by_parameter",
     "rectifier_error_bound",
     "rectifier_kernel",
     "second_moment_growth",

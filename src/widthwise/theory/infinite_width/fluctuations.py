@@ -162,11 +162,11 @@ def _recursion(layers: list[tuple[Dense, Apply, Dense]], mean_square: float, wid
     for dense, apply, after in layers:
         K, variance, bias, _ = rows[-1]
         second, fourth, slope, curvature = _moments(apply.activation, K, count)
-        weight, bias_variance = float(after.weight_variance), float(after.bias_variance)
+        weight, shift = float(after.weight_variance), float(after.bias_variance)
         spread = weight**2 * (fourth - second**2) / _width(dense, width)
         rows.append(
             (
-                bias_variance + weight * second,
+                shift + weight * second,
                 spread + (weight * slope) ** 2 * variance,
                 weight * (slope * bias + 0.5 * curvature * variance),
                 weight * slope,

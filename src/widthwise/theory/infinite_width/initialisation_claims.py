@@ -198,7 +198,7 @@ CLAIMS = (
         r"of covariances, and sampling it needs no weights.",
         sources=("hanin2023random",),
         field=FIELD,
-        setup=partial(_case, 4000, width=4),
+        setup=partial(_case, 2500, width=4),
         predict=_predict_no_difference,
         measure=_difference,
         relation=Equal(scale=1.0),

@@ -16,7 +16,7 @@ from widthwise.measure import empirical_ntk
 from widthwise.networks import MLP, Affine, Chain, Composed, Dense, compile_profile, kernel
 from widthwise.numerics import Estimate
 
-from .by_layer import ntk_by_layer
+from .by_parameter import ntk_by_parameter
 from .normalisation import normalised_covariance
 from .setups import (
     FIELD,
@@ -140,7 +140,7 @@ def _predict_shares(case: Case, forget=0.0, raw=1.0) -> Estimate:
     for parameterisation in ("ntk", "standard"):
         network = _biased(case, case.mlp.width, parameterisation)
         sizes = [case.X.shape[1], *[case.mlp.width] * case.mlp.depth]
-        for size, share in zip(sizes, ntk_by_layer(network, case.X), strict=True):
+        for size, share in zip(sizes, ntk_by_parameter(network, case.X), strict=True):
             per = size if parameterisation == "standard" else 1.0
             found += [upper(share.weight.value) / per**raw, upper(share.bias.value) * (1.0 - forget)]
     return _left_over(case, Estimate(np.concatenate(found), 1e-12))

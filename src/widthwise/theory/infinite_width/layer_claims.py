@@ -1,6 +1,7 @@
 """Claims about layers on images and sequences: finite networks of them come near the kernels of infinite width."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
@@ -15,8 +16,6 @@ from widthwise.numerics import Estimate
 from widthwise.operators import flatten
 
 from .setups import FIELD, networks, to_infinity, upper
-
-_PAIRS = ("padding", "head")
 
 
 class Layers(eqx.Module):
@@ -53,7 +52,7 @@ def _setup(network: Callable[[], Chain], width: int, nets: int = 60) -> Layers:
 
 
 def _predict(case: Layers, network: Callable[[], Chain] | None = None) -> Estimate:
-    """The kernel at infinite width; extrapolation leaves what is of the order of four layers over the width, squared."""
+    """The kernel at infinite width; extrapolation leaves what is of the order of (four layers / width)^2."""
     found = kernel(case.network if network is None else network(), case.X)
     value, scale = upper(found.ntk), float(np.max(found.ntk))
     return Estimate(value, scale * (found.error + (4.0 / case.width) ** 2))
@@ -82,9 +81,64 @@ def _filled(network: Chain, width: int) -> Chain:
 
     def filled(leaf):
         open_size = isinstance(leaf, Dense | Conv | Attention) and leaf.size is None
-        return eqx.tree_at(lambda layer: layer.size, leaf, width, is_leaf=lambda x: x is None) if open_size else leaf
+        return replace(leaf, size=width) if open_size else leaf
 
     return jax.tree.map(filled, network, is_leaf=lambda node: isinstance(node, Dense | Conv | Attention))
 
 
-CLAIMS = ()
+CLAIMS = (
+    Claim(
+        id="KERN-10",
+        name="tangent-kernel-of-convolutions",
+        statement=r"Convolutional networks have, up to $O(1/n)$ in the mean, the kernel of the recursion "
+        r"$\Theta'_{pp'}=K'_{pp'}+C_w\frac1{|P|}\sum_\delta\Theta_{p+\delta,p'+\delta}$, and a global average pooling "
+        r"averages it over all pairs of positions.",
+        sources=("novak2019bayesian", "arora2019exact"),
+        field=FIELD,
+        setup=partial(_setup, _convolution, 24),
+        predict=_predict,
+        measure=_measure,
+        relation=Equal(resolution=0.06),
+        draws=8,
+        mutants=(
+            Mutant("no border", {"predict": partial(_predict, network=partial(_convolution, "CIRCULAR"))}),
+            Mutant(
+                "equal positions alone", {"predict": partial(_predict, network=partial(_convolution, head=Flatten))}
+            ),
+        ),
+    ),
+    Claim(
+        id="KERN-11",
+        name="tangent-kernel-of-residual-branches",
+        statement=r"With a branch that ends in weights of its own, $K'=K+\beta^2K_{br}$ and "
+        r"$\Theta'=\Theta+\beta^2\Theta_{br}$, up to $O(1/n)$ in the mean.",
+        sources=("yang2017meanfield",),
+        field=FIELD,
+        setup=partial(_setup, _residual, 24),
+        predict=_predict,
+        measure=_measure,
+        relation=Equal(resolution=0.06),
+        draws=8,
+        mutants=(
+            Mutant("scale not squared", {"predict": partial(_predict, network=partial(_residual, 0.7**0.5))}),
+            Mutant("no branch", {"predict": partial(_predict, network=partial(_residual, 0.0))}),
+        ),
+    ),
+    Claim(
+        id="KERN-13",
+        name="tangent-kernel-of-attention",
+        statement=r"With $1/d$ scaling and tied queries and keys the attention weights are those of the limit, "
+        r"$Z(x)=\mathrm{softmax}(\sigma_{QK}K(x,x))$, and $\Theta'=\sigma_{OV}^2Z\Theta Z'^\top+2(K'-C_b)+C_b$.",
+        sources=("hron2020infinite",),
+        field=FIELD,
+        setup=partial(_setup, _attention, 16, 40),
+        predict=_predict,
+        measure=_measure,
+        relation=Equal(resolution=0.15),
+        draws=8,
+        mutants=(
+            Mutant("uniform attention", {"predict": partial(_predict, network=partial(_attention, query=0.0))}),
+            Mutant("no softmax", {"predict": partial(_predict, network=partial(_attention, "identity"))}),
+        ),
+    ),
+)

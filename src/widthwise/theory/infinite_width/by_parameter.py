@@ -1,4 +1,4 @@
-r"""What each layer of a fully connected network adds to its tangent kernel.
+r"""What the weights and the biases of each layer of a fully connected network add to its tangent kernel.
 
 Legend: $G^{(l-1)}$ the covariance that layer l is given ($x\cdot x'/d$ for the first),
 $D^{(l)} = E[\sigma'\sigma']$ behind layer l, $P^{(l)} = \prod_{l'=l}^LC_w^{(l'+1)}D^{(l')}$ what arrives at the output.
@@ -26,11 +26,12 @@ class LayerShare:
     bias: Estimate
 
 
-def ntk_by_layer(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, ...]:
+def ntk_by_parameter(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, ...]:
     r"""Split the NTK of a fully connected network: $\Theta = \sum_l(\lambda_b^{(l)}+\lambda_W^{(l)}G^{(l-1)})P^{(l)}$.
 
     In the NTK parameterisation $\lambda_W = C_w$ and $\lambda_b = C_b$; in the standard one $\lambda_W = n_{l-1}$
-    and $\lambda_b = 1$ (0 for a layer without bias); learning rates of a layer multiply them.
+    and $\lambda_b = 1$ (0 for a layer without bias); learning rates of a layer multiply them. All shares come from one
+    propagation; `widthwise.networks.ntk_by_layer` gives those of whole layers, of any network.
 
     Args:
         network: dense layers and activations.
@@ -40,7 +41,7 @@ def ntk_by_layer(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, ...]
     Sources: jacot2018neural, sohldickstein2020infinite.
 
     >>> from widthwise.networks import MLP
-    >>> shares = ntk_by_layer(MLP(depth=2, activation="relu").network(), [[1.0, 1.0]])
+    >>> shares = ntk_by_parameter(MLP(depth=2, activation="relu").network(), [[1.0, 1.0]])
     >>> [round(float(one.weight.value[0, 0]), 12) for one in shares]
     [1.0, 1.0, 1.0]
     """
