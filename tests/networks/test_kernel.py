@@ -88,7 +88,11 @@ def test_the_oracle_has_all_cases():
     assert len(COVERED) == 18
 
 
-@pytest.mark.parametrize("case", COVERED)
+# Networks on images take seconds to compile, so most are among the slow tests.
+LONG = {name for name in COVERED if name.startswith(("conv", "attention"))} - {"conv_same_flatten"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in COVERED])
 @pytest.mark.parametrize("batch", ["11", "12"])
 def test_kernels_equal_the_oracle_to_1e_12(case, batch):
     entry = CASES[case]
@@ -126,7 +130,7 @@ DISTANCES = (0.0, 1e-12, 1e-7, 1e-3, 0.5)
 
 
 @pytest.mark.parametrize("slope", [0.0, *(pytest.param(slope, marks=pytest.mark.slow) for slope in (-1.0, 0.3))])
-@pytest.mark.parametrize(("depth", "bias"), [(1, 0.0), (4, 0.1), (20, 0.1)])
+@pytest.mark.parametrize(("depth", "bias"), [(1, 0.0), (4, 0.1), pytest.param(20, 0.1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["pairs", "profile"])
 def test_equal_opposite_and_near_inputs_agree_with_sixty_digits(slope, depth, bias, method):
     x, step = np.random.default_rng(3).normal(size=(2, 6))
