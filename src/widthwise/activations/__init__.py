@@ -2,7 +2,7 @@
 
 from .activation import Activation
 from .catalogue import ACTIVATIONS, activation
-from .dual import Dual, angle, superpose
+from .dual import Dual, angle, between, ratio, root, superpose
 from .families import (
     error_function,
     exponential,
@@ -23,6 +23,7 @@ __all__ = [
     "Dual",
     "activation",
     "angle",
+    "between",
     "error_function",
     "exponential",
     "gaussian",
@@ -30,9 +31,11 @@ __all__ = [
     "leaky_relu",
     "monomial",
     "polynomial",
+    "ratio",
     "rbf",
     "rectified_monomial",
     "rectifier",
+    "root",
     "sinusoid",
     "superpose",
 ]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""]
+Moment = Float[Array, "..."]
 
 
 class Dual(eqx.Module):
@@ -18,15 +19,15 @@ class Dual(eqx.Module):
 
     ``xx`` $= E[s(u)^2]$, ``yy`` $= E[s(v)^2]$, ``gap`` and ``cogap`` $= 1 \mp F/\sqrt{xx\,yy}$,
     ``slope`` $= D$; ``error`` bounds the error of the correlation and of the slope (relative to
-    $\sqrt{E[s'(u)^2]E[s'(v)^2]}$).
+    $\sqrt{E[s'(u)^2]E[s'(v)^2]}$). Those of many pairs have equal shapes.
     """
 
-    xx: Scalar
-    yy: Scalar
-    gap: Scalar
-    cogap: Scalar
-    slope: Scalar
-    error: Scalar
+    xx: Moment
+    yy: Moment
+    gap: Moment
+    cogap: Moment
+    slope: Moment
+    error: Moment
 
 
 def angle(gap: Scalar, cogap: Scalar) -> Scalar:
@@ -55,7 +56,7 @@ def ratio(above: Float[Array, "..."], below: Float[Array, "..."], otherwise: flo
     return jnp.where(empty, otherwise, above / jnp.where(empty, 1.0, below))
 
 
-def superpose(first, second) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+def superpose(first, second) -> tuple[Moment, Moment, Moment, Moment]:
     r"""The moments (xx, yy, gap, cogap) of a sum of two uncorrelated signals, each with these four.
 
     $1-\rho = \frac{1}{D}\left[\frac{(\sqrt{a_x b_y}-\sqrt{b_x a_y})^2}{D+s_a+s_b}
@@ -73,7 +74,7 @@ def superpose(first, second) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     return xx, yy, between(gap), between(cogap)
 
 
-def between(value: Scalar) -> Scalar:
+def between(value: Moment) -> Moment:
     """Clip a gap to [0, 2], which rounding may leave by one ulp."""
     return jnp.clip(value, 0.0, 2.0)
 

@@ -11,7 +11,7 @@ from widthwise.numerics import reject
 from .apply import Apply
 from .chain import Chain
 from .dense import Dense, check_count, check_parameterisation, check_variance
-from .layer import AbstractLayer
+from .layer import AbstractLayer, Shape
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MLP:
     unknown activation or parameterisation.
 
     >>> MLP(width=64, depth=1, activation="relu").network().layers[0]
-    Dense(weight_variance=2.0, bias_variance=0.0, size=64, use_bias=False)
+    Dense(weight_variance=2.0, size=64)
     """
 
     width: int = 256
@@ -69,11 +69,11 @@ class MLP:
         return f"mlp(width={self.width}, depth={self.depth}, activation={name}, {variances})"
 
 
-def sample(network: AbstractLayer, key: Array, in_size: int, width: int | None = None) -> Callable:
-    """Draw a finite network, a callable PyTree (in_size,) -> (outputs,) in the default float precision.
+def sample(network: AbstractLayer, key: Array, in_size: int | Shape, width: int | None = None) -> Callable:
+    r"""Draw a finite network, a callable PyTree (in_size,) -> (outputs,) in the default float precision.
 
-    ``width`` fills in the size of layers that leave it open. Raises ``ValueError`` where a size is
-    missing or sizes do not fit.
+    ``in_size`` is the number of features, or the shape (\*positions, channels) of an image or a sequence. ``width``
+    fills in the size of layers that leave it open. Raises ``ValueError`` where a size is missing or sizes do not fit.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -81,11 +81,13 @@ def sample(network: AbstractLayer, key: Array, in_size: int, width: int | None =
     >>> f(jnp.ones(3)).shape
     (1,)
     """
-    check_count("in_size", in_size)
+    shape = (in_size,) if isinstance(in_size, int) else tuple(in_size)
+    for size in shape:
+        check_count("in_size", size)
     if not isinstance(network, AbstractLayer):
         reject(
             f"a network of type {type(network).__name__}",
             "A network is a layer",
             "Build a Chain, or MLP(...).network()",
         )
-    return network.sample(key, in_size, width)[0]
+    return network.sample(key, shape, width)[0]

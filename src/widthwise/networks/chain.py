@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from widthwise.numerics import reject
 
-from .dense import Dense, check_variance
-from .layer import AbstractLayer
+from .dense import check_variance
+from .layer import AbstractLayer, Shape, through
 from .pair import Pair, add
 
 
@@ -18,7 +18,7 @@ class Composed(eqx.Module):
 
     pieces: tuple[Callable, ...]
 
-    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         for piece in self.pieces:
             x = piece(x)
         return x
@@ -42,17 +42,25 @@ class Chain(AbstractLayer):
             came = f"a chain with {strange[0]!r}" if strange else "a chain without layers"
             reject(came, "A chain holds layers such as Dense and Apply", "Wrap an activation as Apply('relu')")
 
-    def sample(self, key: Array, in_size: int, width: int | None = None) -> tuple[Callable, int]:
+    def sample(self, key: Array, shape: Shape, width: int | None = None) -> tuple[Callable, Shape]:
         pieces = []
         for layer, layer_key in zip(self.layers, jr.split(key, len(self.layers)), strict=True):
-            piece, in_size = layer.sample(layer_key, in_size, width)
+            piece, shape = layer.sample(layer_key, shape, width)
             pieces.append(piece)
-        return Composed(tuple(pieces)), in_size
+        return Composed(tuple(pieces)), shape
 
     def propagate(self, pair: Pair) -> Pair:
         for layer in self.layers:
-            pair = layer.propagate(pair)
+            pair = through(layer, pair)
         return pair
+
+
+def is_fresh(layer: AbstractLayer) -> bool:
+    """Whether the output of a layer is Gaussian and, up to second moments, independent of its input."""
+    if not isinstance(layer, Chain):
+        return layer.role == "fresh"
+    tail = next((part for part in reversed(layer.layers) if part.role != "linear"), None)
+    return tail is not None and is_fresh(tail)
 
 
 class Shortcut(eqx.Module):
@@ -61,7 +69,7 @@ class Shortcut(eqx.Module):
     branch: Callable
     scale: float = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, " size"]) -> Float[Array, " size"]:
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return x + self.scale * self.branch(x)
 
 
@@ -70,9 +78,9 @@ class Residual(AbstractLayer):
 
     $K' = K + \beta^2K_{br}$ and $\Theta' = \Theta + \beta^2\Theta_{br}$, where the branch has its own
     parameters and passes its input's on.
-    The branch must end in a dense layer, whose fresh zero-mean weights make it independent of the
-    shortcut; ending in an activation there would be cross terms, and ``ValueError`` is raised
-    (Yang & Schoenholz 2017).
+    The branch must end in a layer with weights, such as Dense or Conv, whose fresh zero-mean weights make it
+    independent of the shortcut (only linear layers without weights, such as a pooling, may follow); ending in an
+    activation there would be cross terms, and ``ValueError`` is raised (Yang & Schoenholz 2017).
 
     >>> from widthwise.networks import Apply, Dense
     >>> Residual(Chain((Apply("relu"), Dense(1.0))), scale=0.5).scale
@@ -84,25 +92,39 @@ class Residual(AbstractLayer):
 
     def __post_init__(self):
         check_variance("scale", self.scale)
-        last = self.branch
-        while isinstance(last, Chain):
-            last = last.layers[-1]
-        if not isinstance(last, Dense):
+        if not is_fresh(self.branch):
             reject(
-                f"a residual branch that ends in {last!r}",
-                "A branch must end in a Dense layer, which makes it independent of the shortcut",
-                "Append Dense() to the branch",
+                f"a residual branch that ends in {ending(self.branch)!r}",
+                "A branch must end in a layer with weights, such as Dense, which makes it independent of the shortcut",
+                "Append Dense() or Conv(...) to the branch",
             )
 
-    def sample(self, key: Array, in_size: int, width: int | None = None) -> tuple[Callable, int]:
-        branch, out_size = self.branch.sample(key, in_size, width)
-        if out_size != in_size:
+    def sample(self, key: Array, shape: Shape, width: int | None = None) -> tuple[Callable, Shape]:
+        branch, out = self.branch.sample(key, shape, width)
+        if out != shape:
             reject(
-                f"a residual branch from {in_size} to {out_size} coordinates",
+                f"a residual branch from {spoken(shape)} to {spoken(out)}",
                 "A shortcut adds input and output of its branch, so the sizes must be equal",
-                f"Give the branch's last Dense size={in_size}",
+                f"Give the branch's last layer size={shape[-1]}, and keep the positions as they are",
             )
-        return Shortcut(branch, self.scale), out_size
+        return Shortcut(branch, self.scale), out
 
     def propagate(self, pair: Pair) -> Pair:
-        return add(pair, self.branch.propagate(pair).scaled(self.scale**2))
+        branch = through(self.branch, pair)
+        if branch.positions != pair.positions:
+            reject(
+                f"a residual branch from positions {pair.positions} to {branch.positions}",
+                "A shortcut adds input and output of its branch, so the positions must be the same",
+                "Use padding='SAME' and strides of 1, or a Parallel with a second branch that has the same strides",
+            )
+        return add(pair, branch.scaled(self.scale**2))
+
+
+def ending(layer: AbstractLayer) -> AbstractLayer:
+    """The last layer that is not itself a chain."""
+    return ending(layer.layers[-1]) if isinstance(layer, Chain) else layer
+
+
+def spoken(shape: Shape) -> str:
+    """A shape in words: the channels alone where there are no positions."""
+    return f"{shape[0]} coordinates" if len(shape) == 1 else f"shape {shape}"

@@ -16,18 +16,22 @@ _CLOSE = 0.05  # below this gap the angle is taken from the difference of the in
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """Inputs (n, d) as mean squares (n,) and unit vectors (n, d); a zero input has a zero vector."""
+    r"""Inputs (n, \*p, d), at positions \*p or at none, as mean squares (n, \*p) and unit vectors (n, \*p, d).
 
-    power: Float[np.ndarray, " n"]
-    unit: Float[np.ndarray, "n d"]
+    Where an input is zero, so is its vector.
+    """
+
+    power: Float[np.ndarray, "n ..."]
+    unit: Float[np.ndarray, "n ..."]
 
     @classmethod
-    def of(cls, X: Float[np.ndarray, "n d"]) -> "Directions":
+    def of(cls, X: Float[np.ndarray, "n ..."]) -> "Directions":
         """Split inputs; scaled first, so that nothing under- or overflows."""
-        largest = np.max(np.abs(X), axis=1, initial=0.0)
-        scaled = X / np.where(largest == 0, 1.0, largest)[:, None]
-        norm = np.sqrt(np.sum(scaled**2, axis=1))
-        return cls((norm * largest) ** 2 / X.shape[1], scaled / np.where(norm == 0, 1.0, norm)[:, None])
+        largest = np.max(np.abs(X), axis=-1, initial=0.0)
+        unit = X / np.where(largest == 0, 1.0, largest)[..., None]
+        norm = np.sqrt(np.einsum("...d,...d->...", unit, unit))
+        unit /= np.where(norm == 0, 1.0, norm)[..., None]
+        return cls((norm * largest) ** 2 / X.shape[-1], unit)
 
     def __len__(self) -> int:
         return len(self.power)
@@ -42,32 +46,85 @@ class Directions:
     @property
     def size(self) -> int:
         """The number of features d."""
-        return self.unit.shape[1]
+        return self.unit.shape[-1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The shape of the positions, () for flat inputs."""
+        return self.power.shape[1:]
+
+    @property
+    def flat(self) -> "Directions":
+        """Every position of every input as an input of its own."""
+        return Directions(self.power.reshape(-1), self.unit.reshape(-1, self.size))
 
 
 @dataclass(frozen=True, eq=False)
 class InputPairs:
-    r"""All pairs of two sets of inputs: mean squares xx (n,) and yy (m,), gap and cogap $1 \mp \cos\theta$ (n, m)."""
+    r"""Pairs of two sets of inputs: mean squares xx (n, \*p) and yy (m, \*p), gap and cogap $1 \mp \cos\theta$.
 
-    xx: Float[np.ndarray, " n"]
-    yy: Float[np.ndarray, " m"]
-    gap: Float[np.ndarray, "n m"]
-    cogap: Float[np.ndarray, "n m"]
+    Gap and cogap have shape (n, m, \*p, \*p), or (n, m, \*p) of equal positions. ``within``: gap and cogap
+    (n, \*p, \*p) and (m, \*p, \*p) of the positions of every input, where all pairs of positions are compared.
+    """
+
+    xx: Float[np.ndarray, "n ..."]
+    yy: Float[np.ndarray, "m ..."]
+    gap: Float[np.ndarray, "n m ..."]
+    cogap: Float[np.ndarray, "n m ..."]
     size: int
+    within: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
-def pairs(X: Directions, Y: Directions) -> InputPairs:
-    """Compare all pairs of inputs; close and nearly opposite directions by their difference and their sum."""
-    cosine = X.unit @ Y.unit.T
+def pairs(X: Directions, Y: Directions, crossed: bool = False) -> InputPairs:
+    """Compare all pairs of inputs, at all pairs of positions if ``crossed``, else at equal positions."""
+    if crossed:
+        return InputPairs(X.power, Y.power, *_crossed(X, Y), X.size, (within(X), within(Y)))
+    if X.positions:
+        return InputPairs(X.power, Y.power, *_equal_positions(X, Y), X.size)
+    i, j = np.indices((len(X), len(Y)), sparse=True)
+    gap, cogap = _gaps(X, Y, X.unit @ Y.unit.T, i, j)
+    return InputPairs(X.power, Y.power, gap, cogap, X.size)
+
+
+def within(X: Directions) -> tuple[np.ndarray, np.ndarray]:
+    r"""Gap and cogap (n, \*p, \*p) of the positions of every input; zero and two of a position with itself."""
+    alone = [pairs(X[i : i + 1].flat, X[i : i + 1].flat) for i in range(len(X))]
+    same = np.eye(len(X[:1].flat), dtype=bool) & (X.power.reshape(len(X), -1) > 0)[:, :, None]
+    shape = (len(X), *X.positions, *X.positions)
+    gap, cogap = np.stack([one.gap for one in alone]), np.stack([one.cogap for one in alone])
+    return np.where(same, 0.0, gap).reshape(shape), np.where(same, 2.0, cogap).reshape(shape)
+
+
+def _crossed(X: Directions, Y: Directions) -> tuple[np.ndarray, np.ndarray]:
+    """Gap and cogap of all pairs of positions."""
+    flat, rank = pairs(X.flat, Y.flat), len(X.positions)
+    shape = (len(X), *X.positions, len(Y), *Y.positions)
+    gap, cogap = (np.moveaxis(part.reshape(shape), rank + 1, 1) for part in (flat.gap, flat.cogap))
+    return np.ascontiguousarray(gap), np.ascontiguousarray(cogap)
+
+
+def _equal_positions(X: Directions, Y: Directions) -> tuple[np.ndarray, np.ndarray]:
+    """Gap and cogap of equal positions."""
+    count = len(X[:1].flat)
+    left, right = (part.unit.reshape(len(part), count, -1) for part in (X, Y))
+    i, j, p = np.indices((len(X), len(Y), count), sparse=True)
+    gap, cogap = _gaps(X.flat, Y.flat, np.einsum("ipd,jpd->ijp", left, right), i * count + p, j * count + p)
+    shape = (len(X), len(Y), *X.positions)
+    return gap.reshape(shape), cogap.reshape(shape)
+
+
+def _gaps(X: Directions, Y: Directions, cosine: np.ndarray, i: np.ndarray, j: np.ndarray):
+    """Gap and cogap of the pairs (i, j); those of close and nearly opposite directions by their difference or sum."""
+    i, j = np.broadcast_to(i, cosine.shape), np.broadcast_to(j, cosine.shape)
     gap, cogap = np.clip(1.0 - cosine, 0.0, 2.0), np.clip(1.0 + cosine, 0.0, 2.0)
     for close, sign in ((gap, -1.0), (cogap, 1.0)):
-        rows, columns = np.nonzero(close < _CLOSE)
-        close[rows, columns] = 0.5 * squared_distance(X, Y, rows, columns, sign)
+        some = close < _CLOSE
+        close[some] = 0.5 * squared_distance(X, Y, i[some], j[some], sign)
     # The larger of the two follows from the smaller, which has its own digits.
     smaller, larger = np.minimum(gap, cogap), 2.0 - np.minimum(gap, cogap)
     gap, cogap = np.where(gap < cogap, smaller, larger), np.where(gap < cogap, larger, smaller)
-    zero = (X.power == 0)[:, None] | (Y.power == 0)[None, :]
-    return InputPairs(X.power, Y.power, np.where(zero, 1.0, gap), np.where(zero, 1.0, cogap), X.size)
+    zero = (X.power[i] == 0) | (Y.power[j] == 0)
+    return np.where(zero, 1.0, gap), np.where(zero, 1.0, cogap)
 
 
 def squared_distance(X: Directions, Y: Directions, rows: np.ndarray, columns: np.ndarray, sign) -> np.ndarray:
@@ -80,7 +137,7 @@ def squared_distance(X: Directions, Y: Directions, rows: np.ndarray, columns: np
 
 
 def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
-    """Check a set of inputs and make it float64 of shape (n, d)."""
+    r"""Check a set of inputs and make it float64 of shape (n, d), or (n, \*positions, channels)."""
     array = np.asarray(given)
     if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         reject(
@@ -88,18 +145,19 @@ def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
         )
     if np.iscomplexobj(array):
         reject(f"complex {name}", "Inputs are real numbers", "Stack real and imaginary parts as features")
-    if array.ndim != 2 or 0 in array.shape:
+    if array.ndim < 2 or 0 in array.shape:
         reject(
             f"{name} of shape {array.shape}",
-            "Inputs have shape (n, d), n and d at least 1",
-            "Use x[None, :] for one input",
+            "Inputs have shape (n, d), or (n, positions, ..., channels), and every number is at least 1",
+            "Use x[None] for one input",
         )
     array = array.astype(float)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        row, column = bad[0]
+    if not np.all(np.isfinite(array)):
+        bad = np.argwhere(~np.isfinite(array))
+        place = tuple(int(one) for one in bad[0])
+        where = f"row {place[0]}, column {place[1]}" if array.ndim == 2 else f"index {place}"
         reject(
-            f"{array[row, column]} in {name} at row {row}, column {column} ({len(bad)} in all)",
+            f"{array[place]} in {name} at {where} ({len(bad)} in all)",
             "Inputs are finite numbers",
             "Remove or fill these entries",
         )

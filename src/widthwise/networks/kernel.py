@@ -1,5 +1,6 @@
 """Kernel matrices of infinitely wide networks."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from widthwise.numerics import nearest, reject
 from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
-from .pairwise import pairwise, uses_cells
+from .pairwise import has_masks, pairwise, uses_cells
 from .profile import Profile, compile_profile
 from .store import fingerprint, on_disk
 from .tiles import Grid, Progress
 
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
 _FEW, _FEW_BY_CELLS = 250_000, 2_000
-_SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS = 4000, 1000, 100
+_SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS, _LEAST_SIDE = 4000, 1000, 100, 8
 _PROBED = 3
 METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 
@@ -31,13 +32,14 @@ METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 class Kernels:
     r"""NNGP and NTK of a network on two sets of inputs, each (n, m).
 
+    Where the network keeps positions, (n, m, \*p, \*p): first the positions of the first input of a pair.
     ``error`` is a first-order bound on the relative error, in units of the geometric mean of the
     two diagonal entries; 0 is not reached, closed forms leave a few ulps. ``method`` says how they were computed.
     Matrices on disk are memory maps, or zarr's arrays, that are read where they are indexed.
     """
 
-    nngp: Float[np.ndarray, "n m"] | Float[Any, "n m"]
-    ntk: Float[np.ndarray, "n m"] | Float[Any, "n m"]
+    nngp: Float[np.ndarray, "n m ..."] | Float[Any, "n m ..."]
+    ntk: Float[np.ndarray, "n m ..."] | Float[Any, "n m ..."]
     error: float
     method: str = ""
 
@@ -58,7 +60,8 @@ def kernel(
     The covariance of an input pair is $x\cdot y/d$; each layer maps pairs by its ``propagate``
     (Jacot et al. 2018; Lee et al. 2018). Several outputs are independent copies.
 
-    Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite; ``Y=None`` means X with itself:
+    Arguments: inputs ``X`` (n, d) and ``Y`` (m, d), real and finite, or (n, \*positions, channels) for images
+    and sequences, whose covariance is that of the channels at each pair of positions; ``Y=None`` means X with itself:
     only one triangle is computed, and the result is exactly symmetric. Activations without a closed
     dual get as many series terms, or nodes, as ``tolerance`` needs.
 
@@ -86,10 +89,10 @@ def kernel(
     _demand_known("dtype", dtype, PRECISIONS)
     X = check_inputs("X", X)
     other = None if Y is None else check_inputs("Y", Y)
-    if other is not None and X.shape[1] != other.shape[1]:
+    if other is not None and X.shape[1:] != other.shape[1:]:
         reject(
-            f"X with {X.shape[1]} features and Y with {other.shape[1]}",
-            "Both sets of inputs must have the same number of features",
+            f"X with {_features(X)} and Y with {_features(other)}",
+            "Both sets of inputs must have the same number of features, and the same positions",
             "Check the columns",
         )
     left, right = Directions.of(X), None if other is None else Directions.of(other)
@@ -122,8 +125,9 @@ def _chosen(
 ) -> _Way:
     few = _FEW_BY_CELLS if uses_cells(network) else _FEW
     many = len(X) * len(X if Y is None else Y) > few
-    if method == "profile" or (method == "auto" and many):
-        found = _by_profile(network, X, Y, tolerance, dtype)
+    alone = not (X.positions or has_masks(network))
+    if method == "profile" or (method == "auto" and many and alone):
+        found = _by_profile(network, X, Y, tolerance, dtype) if alone else None
         if found is not None:
             return found
         if method == "profile":
@@ -139,9 +143,17 @@ def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: st
         return nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), error
 
     def probe():
-        return [float(one) for matrix in compute(X[:_PROBED], None, None)[:2] for one in np.ravel(matrix)]
+        matrices = compute(X[:_PROBED], None, None)[:2]
+        if matrices[0].ndim > 2:
+            reject(
+                f"A network that keeps positions, whose kernels of one pair have shape {matrices[0].shape[2:]}",
+                "On disk there is one number for each pair of inputs",
+                "End the network with Flatten or GlobalPool, or compute in memory, without out",
+            )
+        return [float(one) for matrix in matrices for one in np.ravel(matrix)]
 
-    return _Way(compute, "pair by pair", probe, _SIDE_BY_CELLS if uses_cells(network) else _SIDE_BY_PAIRS)
+    side = _SIDE_BY_CELLS if uses_cells(network) else _SIDE_BY_PAIRS
+    return _Way(compute, "pair by pair", probe, max(_LEAST_SIDE, side // math.prod(X.positions)))
 
 
 def _by_profile(
@@ -181,6 +193,10 @@ def _on_disk(out, way: _Way, X: Directions, Y: Directions | None, dtype: str, re
     return nngp, ntk, error
 
 
+def _features(X: np.ndarray) -> str:
+    return f"{X.shape[1]} features" if X.ndim == 2 else f"inputs of shape {X.shape[1:]}"
+
+
 def _described(profile: Profile) -> str:
     degree, norms = profile.degrees
     if norms == 1:
@@ -210,6 +226,6 @@ def _demand_known(name: str, value: str, known: tuple[str, ...]) -> None:
 def _refuse_profile(tolerance: float) -> None:
     reject(
         f"No profile of this network reaches the tolerance {tolerance:.1e} on these inputs",
-        "A profile needs kernels that are smooth in the angle and in the logarithm of the mean squares",
+        "It needs flat inputs, and kernels that are smooth in the angle and in the logarithm of the mean squares",
         "Use method='pairs', or pass a larger tolerance",
     )

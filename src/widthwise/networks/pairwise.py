@@ -3,6 +3,7 @@
 Nothing is assumed and nothing interpolated, so this is the reference, and the way for few pairs.
 """
 
+import math
 from dataclasses import replace
 
 import equinox as eqx
@@ -14,32 +15,37 @@ from jaxtyping import Array, Float
 from widthwise.activations import Activation
 from widthwise.numerics import reject
 
+from .combine import Dropout
 from .inputs import Directions, InputPairs, pairs
 from .layer import AbstractLayer
 from .pair import Pair
+from .positional import Tile, after_one_pair, kernels, propagated
 
-_TILE = 256  # inputs per side of a tile: its arrays fit a processor's cache
+_TILE = 256  # flat inputs per side of a tile: its arrays fit a processor's cache
 _CELL_TILE = 16  # duals by cells hold some hundred nodes per pair at once
+_ENTRIES = 2**22  # pairs of positions in a tile
 MAX_DEGREE = 4096
 
 
 @eqx.filter_jit
 def _tile(network: AbstractLayer, size: int, xx, yy, gap, cogap):
-    """One tile of pairs; what belongs to one input alone is computed once per input, not per pair."""
+    """One tile of flat pairs; what belongs to one input alone is computed once per input, not per pair."""
 
     def one(xx, yy, gap, cogap):
         zero = jnp.zeros_like(gap)
-        return network.propagate(Pair(xx, yy, gap, cogap, zero, zero, size))
+        after = network.propagate(Pair(xx, yy, gap, cogap, zero, zero, None, size, gaussian=False))
+        return after.xy, after.ntk, after.error
 
     rows = jax.vmap(one, in_axes=(None, 0, 0, 0))
-    after = jax.vmap(rows, in_axes=(0, None, 0, 0))(xx, yy, gap, cogap)
-    nngp = jnp.sqrt(after.xx) * jnp.sqrt(after.yy) * 0.5 * (after.cogap - after.gap)
-    return nngp, after.ntk, jnp.max(after.error)
+    nngp, ntk, error = jax.vmap(rows, in_axes=(0, None, 0, 0))(xx, yy, gap, cogap)
+    return nngp, ntk, None, None, jnp.max(error)
 
 
 def _evaluate(network: AbstractLayer, inputs: InputPairs):
-    arrays = (jnp.asarray(part) for part in (inputs.xx, inputs.yy, inputs.gap, inputs.cogap))
-    return _tile(network, inputs.size, *arrays)
+    """NNGP and NTK of the pairs; those of inputs with themselves, where they do not follow from these; the error."""
+    if inputs.xx.ndim > 1 or has_masks(network):
+        return kernels(propagated(network, Tile.of(inputs)))
+    return _tile(network, inputs.size, *map(jnp.asarray, (inputs.xx, inputs.yy, inputs.gap, inputs.cogap)))
 
 
 def pairwise(
@@ -49,35 +55,41 @@ def pairwise(
 
     Tile by tile, the largest inputs last in each row of tiles and in the first row that is done:
     large inputs need more terms, so inputs of about equal size share a tile, and what cannot be
-    reached is refused at once, by ``ValueError``.
+    reached is refused at once, by ``ValueError``. Where the network keeps positions, the matrices have shape
+    (n, m, \\*p, \\*p).
     """
     symmetric, Y = Y is None, X if Y is None else Y
-    nngp, ntk = (np.empty((len(X), len(Y))) for _ in range(2))
-    side, worst = _side(network, max(len(X), len(Y))), 0.0
+    crossed, out = after_one_pair(network, X.positions, X.size) if X.positions else (False, ())
+    nngp, ntk = (np.empty((len(X), len(Y), *out)) for _ in range(2))
+    side, worst = _side(network, X.positions, crossed, max(len(X), len(Y))), 0.0
     by_row, by_column = _by_size(X), _by_size(Y)
     for top in reversed(range(0, len(X), side)):
         enough = network
         for left in range(top if symmetric else 0, len(Y), side):
             rows, columns = by_row[top : top + side], by_column[left : left + side]
-            pair = pairs(X[_filled(rows, side)], Y[_filled(columns, side)])
-            if symmetric and top == left:
+            pair = pairs(X[_filled(rows, side)], Y[_filled(columns, side)], crossed)
+            if symmetric and top == left and not X.positions:
                 pair = _equal_diagonal(pair)
-            enough, tile, error = _accurate(enough, pair, tolerance)
-            for matrix, values in zip((nngp, ntk), tile, strict=True):
+            enough, tile, own, error = _accurate(enough, pair, tolerance)
+            for matrix, values, diagonal in zip((nngp, ntk), tile, own, strict=True):
                 _place(matrix, rows, columns, np.asarray(values), symmetric)
+                if symmetric and top == left and diagonal is not None:
+                    matrix[rows, rows] = np.asarray(diagonal)[: len(rows)]
             worst = max(worst, error)
     return nngp, ntk, worst
 
 
-def _side(network: AbstractLayer, count: int) -> int:
+def _side(network: AbstractLayer, positions: tuple[int, ...], crossed: bool, count: int) -> int:
     """The side of a tile: tiles of one shape, as full as can be, so that one compilation serves all."""
+    entries = math.prod(positions) ** (2 if crossed else 1)
     largest = _CELL_TILE if uses_cells(network) else _TILE
+    largest = max(1, min(largest, math.isqrt(_ENTRIES // entries)))
     return -(-count // -(-count // largest))
 
 
 def _by_size(X: Directions) -> np.ndarray:
     """The order of the inputs from the smallest to the largest."""
-    return np.argsort(X.power, kind="stable")
+    return np.argsort(X.power.reshape(len(X), -1).max(axis=1), kind="stable")
 
 
 def _filled(rows: np.ndarray, side: int) -> np.ndarray:
@@ -87,11 +99,20 @@ def _filled(rows: np.ndarray, side: int) -> np.ndarray:
 
 def _place(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, symmetric: bool) -> None:
     values = values[: len(rows), : len(columns)]
+    mirrored = _mirrored(values)
     if symmetric and np.array_equal(rows, columns):
-        values = np.triu(values) + np.triu(values, 1).T
+        upper = np.triu(np.ones(values.shape[:2], bool)).reshape(values.shape[:2] + (1,) * (values.ndim - 2))
+        values = mirrored = np.where(upper, values, mirrored)
     matrix[np.ix_(rows, columns)] = values
     if symmetric:
-        matrix[np.ix_(columns, rows)] = values.T
+        matrix[np.ix_(columns, rows)] = _mirrored(values)
+
+
+def _mirrored(values: np.ndarray) -> np.ndarray:
+    """The kernel of (y, x) from that of (x, y): inputs and, where there are any, positions change places."""
+    half = (values.ndim - 2) // 2
+    positions = [*range(2 + half, values.ndim), *range(2, 2 + half)]
+    return np.transpose(values, [1, 0, *positions])
 
 
 def _equal_diagonal(pair: InputPairs) -> InputPairs:
@@ -102,12 +123,12 @@ def _equal_diagonal(pair: InputPairs) -> InputPairs:
 
 
 def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
-    """Evaluate a tile with four times the terms until they suffice: the network with them, kernels, error."""
-    nngp, ntk, error = _evaluate(network, pair)
+    """Evaluate a tile with four times the terms until they suffice: network, kernels, diagonals, error."""
+    nngp, ntk, own_nngp, own_ntk, error = _evaluate(network, pair)
     _demand_finite(network, nngp, ntk)
     degree = series_degree(network)
     if (left := float(error)) <= tolerance:
-        return network, (nngp, ntk), left
+        return network, (nngp, ntk), (own_nngp, own_ntk), left
     if degree in (0, MAX_DEGREE):
         reject(
             f"an error of {left:.1e} with {degree} series terms (for kinks: nodes) for {_activations(network)}",
@@ -122,7 +143,7 @@ def series_degree(network: AbstractLayer) -> int:
     return max((part.degree for part in _activations(network) if part.closed is None), default=0)
 
 
-def _demand_finite(network: AbstractLayer, *matrices: Float[Array, "n m"]) -> None:
+def _demand_finite(network: AbstractLayer, *matrices: Float[Array, "n m ..."]) -> None:
     """Refuse a kernel that left the range of float64, such as that of exp at a large variance."""
     if not all(bool(jnp.all(jnp.isfinite(matrix))) for matrix in matrices):
         reject(
@@ -154,3 +175,9 @@ def has_kinks(network: AbstractLayer) -> bool:
 def uses_cells(network: AbstractLayer) -> bool:
     """Whether a dual of the network is computed by cells, with some thousand nodes for a pair."""
     return any(part.closed is None and part.kinks for part in _activations(network))
+
+
+def has_masks(network: AbstractLayer) -> bool:
+    """Whether the kernel of an input with itself differs from that of two equal inputs."""
+    leaves = jax.tree.leaves(network, is_leaf=lambda node: isinstance(node, Dropout))
+    return any(isinstance(leaf, Dropout) and leaf.keep < 1.0 for leaf in leaves)

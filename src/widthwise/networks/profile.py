@@ -168,13 +168,14 @@ class _Pairs(eqx.Module):
     ntk: Float[Array, "p t"]
     error: Float[Array, "p t"]
     size: int | None = eqx.field(static=True)
+    gaussian: bool = eqx.field(static=True)
 
 
 def _propagated(network: AbstractLayer, size: int, first: np.ndarray, second: np.ndarray, theta: np.ndarray):
     gap, cogap = 2.0 * np.sin(0.5 * theta) ** 2, 2.0 * np.cos(0.5 * theta) ** 2
     zero = np.zeros_like(gap)
     arrays = (jnp.asarray(part) for part in (first, second, gap, cogap, zero, zero))
-    after = _through(network, _Pairs(*arrays, size))
+    after = _through(network, _Pairs(*arrays, size=size, gaussian=False))
     gap, cogap, ntk, variance, error = map(np.asarray, (after.gap, after.cogap, after.ntk, after.xx, after.error))
     return 0.5 * (cogap - gap), ntk, variance, np.max(error, axis=1)
 
@@ -191,18 +192,18 @@ def _through(network: AbstractLayer, pairs: _Pairs) -> _Pairs:
 @eqx.filter_jit
 def _step(layer: AbstractLayer, pairs: _Pairs) -> _Pairs:
     """One layer; what belongs to one input alone is computed once for a line, not for each of its angles."""
-    sizes = []
+    seen = []
 
     def line(xx, yy, *rest):
         def one(gap, cogap, ntk, error):
-            after = layer.propagate(Pair(xx, yy, gap, cogap, ntk, error, pairs.size))
-            sizes.append(after.size)
+            after = layer.propagate(Pair(xx, yy, gap, cogap, ntk, error, None, pairs.size, pairs.gaussian))
+            seen.append((after.size, after.gaussian))
             return after.xx, after.yy, after.gap, after.cogap, after.ntk, after.error
 
         return jax.vmap(one, out_axes=(None, None, 0, 0, 0, 0))(*rest)
 
     after = jax.vmap(line)(pairs.xx, pairs.yy, pairs.gap, pairs.cogap, pairs.ntk, pairs.error)
-    return _Pairs(*after, sizes[-1])
+    return _Pairs(*after, *seen[-1])
 
 
 def _norm_tail(values: np.ndarray) -> float:
