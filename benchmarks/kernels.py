@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +46,17 @@ class Work:
             weight_variance=self.weight_variance,
             bias_variance=self.bias_variance,
         ).network()
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """NNGP and NTK of a ReLU network on n Gaussian inputs of d features with themselves, to disk."""
+
+    name: str
+    depth: int = 5
+    dtype: str = "float32"
+    n: int = 60_000
+    d: int = 100
 
 
 BIASED = {"weight_variance": 1.5, "bias_variance": 0.1}
@@ -120,6 +133,32 @@ def ask(peer: str, work: Work, X: np.ndarray) -> dict:
     return json.loads(done.stdout)
 
 
+def measure_on_disk(work: OnDisk, folder: Path | None) -> dict:
+    """Both kernels to disk against the product to disk, each in a process of its own; the files are removed."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        free, needed = shutil.disk_usage(place).free, 2 * work.n**2 * np.dtype(work.dtype).itemsize
+        if free < needed:
+            return {**asdict(work), "left_out": f"{needed / 1e9:.1f} GB do not fit into {free / 1e9:.1f} GB"}
+        alone = _child(work, place, "product")
+        Path(place, "product.npy").unlink()
+        ours = _child(work, place, "kernels")
+    return {
+        **asdict(work),
+        "product_s": alone["seconds"],
+        "product_peak_memory_bytes": alone["peak_memory_bytes"],
+        "ours_s": ours["seconds"],
+        "ours_peak_memory_bytes": ours["peak_memory_bytes"],
+        "ours_over_product": ours["seconds"] / alone["seconds"],
+    }
+
+
+def _child(work: OnDisk, place: str, what: str) -> dict:
+    told = json.dumps(asdict(work) | {"what": what, "folder": place})
+    script = str(HERE / "kernels_on_disk.py")
+    done = subprocess.run([sys.executable, script], input=told, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def machine() -> dict:
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
@@ -140,11 +179,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", help="the interpreter of an environment with neural-tangents")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kernels.json")
+    parser.add_argument("--only", default="", help="only the rows whose names hold this")
+    parser.add_argument("--disk", type=Path, help="the folder for the matrices on disk, which are removed afterwards")
+    parser.add_argument("--disk-n", type=int, default=OnDisk.n, help="how many inputs these have")
     options = parser.parse_args()
     rows = []
-    for work in ROWS:
-        rows.append(measure(work, options.peer))
-        shown = {key: value for key, value in rows[-1].items() if key.startswith(("product", "ours", "peer"))}
+    for work in (*ROWS, OnDisk("ReLU, 5 layers, float32, to disk", n=options.disk_n)):
+        if options.only not in work.name:
+            continue
+        large = isinstance(work, OnDisk)
+        rows.append(measure_on_disk(work, options.disk) if large else measure(work, options.peer))
+        shown = {key: value for key, value in rows[-1].items() if key.startswith(("product", "ours", "peer", "left"))}
         sys.stdout.write(f"{work.name}: {json.dumps(shown)}\n")
         sys.stdout.flush()
         options.out.parent.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widthwise.networks import MLP, kernel
+from widthwise.networks import MLP, Apply, Chain, Conv, Dense, GlobalPool, kernel
 from widthwise.networks.store import on_disk
 from widthwise.networks.tiles import Grid
 
@@ -247,6 +247,19 @@ def test_the_request_can_be_read(tmp_path):
     kernel(NETWORK, X, out=tmp_path)
     request = json.loads((tmp_path / "request.json").read_text())
     assert (request["shape"], request["dtype"], request["names"]) == ([20, 20], "float64", ["nngp", "ntk"])
+
+
+@pytest.mark.slow
+def test_images_on_disk_are_single_numbers_for_a_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(KERNEL, "_LEAST_SIDE", 3)
+    images = np.random.default_rng(0).normal(size=(5, 4, 2))
+    kept = Chain([Conv(3, weight_variance=2.0), Apply("relu")])
+    pooled = Chain([*kept.layers, GlobalPool(), Dense(1.0)])
+    whole, found = kernel(pooled, images), kernel(pooled, images, out=tmp_path / "pooled")
+    np.testing.assert_allclose(found.ntk, whole.ntk, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"keeps positions, .*End the network with Flatten"):
+        kernel(kept, images, out=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 MEMORY = """

@@ -31,55 +31,42 @@ def gram(
     """NNGP and NTK of all pairs, each (n, m), and their relative error; ``Y=None`` means X with itself."""
     both = tuple(Factors.of(profile, part, _NEGLIGIBLE[dtype], _GROWTH[dtype]) for part in (profile.nngp, profile.ntk))
     grid = Grid.of(len(X), None if Y is None else len(Y), _SIDE)
-    left = {(part.start, part.stop): _Rows.of(profile, both, X[part], dtype) for part in grid.rows}
-    right = {
-        (part.start, part.stop): _Columns.of(profile, both, (X if Y is None else Y)[part], dtype)
-        for part in grid.columns
-    }
+    left = {part.start: _Block.of(profile, both, X[part], dtype) for part in grid.rows}
+    right = left if Y is None else {part.start: _Block.of(profile, both, Y[part], dtype) for part in grid.columns}
 
     def tile(rows: slice, columns: slice) -> tuple[tuple[np.ndarray, ...], float]:
-        own = grid.symmetric and rows == columns
-        return _tile(both, left[rows.start, rows.stop], right[columns.start, columns.stop], own), 0.0
+        return _tile(both, left[rows.start], right[columns.start]), 0.0
 
     nngp, ntk = in_memory(grid, tile, dtype, progress=progress)
     return nngp, ntk, profile.error + _ROUNDING[dtype]
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Inputs as rows of a tile: polynomials in their mean square (n, r), and for each kernel powers and scales (n,)."""
+class _Block:
+    """Some inputs with the polynomials in their mean square (n, r), and for each kernel what a tile needs of them.
+
+    ``powers`` (l, n) of groups of terms as rows, ``combinations`` (s, n) as columns, and ``scale`` (n,) as both.
+    """
 
     inputs: Directions
     unit: np.ndarray
     basis: np.ndarray
     powers: tuple[list[np.ndarray], ...]
+    combinations: tuple[np.ndarray, ...]
     scale: np.ndarray
 
     @classmethod
-    def of(cls, profile: Profile, both: tuple[Factors, ...], inputs: Directions, dtype: str) -> "_Rows":
+    def of(cls, profile: Profile, both: tuple[Factors, ...], inputs: Directions, dtype: str) -> "_Block":
         basis, scale = profile.basis(inputs.power), np.sqrt(profile.own(inputs.power))
         powers = tuple([part.astype(dtype) for part in one.of_rows(basis)] for one in both)
-        return cls(inputs, np.ascontiguousarray(inputs.unit, dtype), basis, powers, scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """Inputs as columns of a tile: for each kernel the combinations (s, m) of their mean square, times its scale."""
-
-    inputs: Directions
-    unit: np.ndarray
-    combinations: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, profile: Profile, both: tuple[Factors, ...], inputs: Directions, dtype: str) -> "_Columns":
-        basis, scale = profile.basis(inputs.power), np.sqrt(profile.own(inputs.power))
         combinations = tuple(one.of_columns(basis) * part for one, part in zip(both, scale, strict=True))
-        return cls(inputs, np.ascontiguousarray(inputs.unit, dtype), combinations)
+        return cls(inputs, np.ascontiguousarray(inputs.unit, dtype), basis, powers, combinations, scale)
 
 
-def _tile(both: tuple[Factors, ...], rows: _Rows, columns: _Columns, own: bool) -> tuple[np.ndarray, ...]:
-    """The tile of two blocks; ``own`` where both are the same inputs of a symmetric matrix."""
-    cosine = rows.unit @ (rows.unit if own else columns.unit).T
+def _tile(both: tuple[Factors, ...], rows: _Block, columns: _Block) -> tuple[np.ndarray, ...]:
+    """The tile of two blocks, which are one and the same on the diagonal of a symmetric matrix."""
+    own = rows is columns
+    cosine = rows.unit @ columns.unit.T
     if own:
         np.fill_diagonal(cosine, 0.0)
     dtype = cosine.dtype
@@ -140,7 +127,7 @@ def _arcsine_over_root(half):
     return horner(powers[::2], z * z) + z * horner(powers[1::2], z * z)
 
 
-def _mend(both, found: tuple[np.ndarray, ...], cosine: np.ndarray, some: np.ndarray, rows: _Rows, columns: _Columns):
+def _mend(both, found: tuple[np.ndarray, ...], cosine: np.ndarray, some: np.ndarray, rows: _Block, columns: _Block):
     """Compute close pairs in these rows again, their angle from the difference or the sum of the directions."""
     i, j = np.nonzero(np.abs(cosine[some]) > 1.0 - 2.0 * _CLOSE[str(cosine.dtype)])
     largest = max(sum(one.lengths) for one in both)
@@ -148,7 +135,7 @@ def _mend(both, found: tuple[np.ndarray, ...], cosine: np.ndarray, some: np.ndar
         _mend_pairs(both, found, cosine, some[i[at]], j[at], rows, columns)
 
 
-def _mend_pairs(both, found, cosine: np.ndarray, i: np.ndarray, j: np.ndarray, rows: _Rows, columns: _Columns) -> None:
+def _mend_pairs(both, found, cosine: np.ndarray, i: np.ndarray, j: np.ndarray, rows: _Block, columns: _Block) -> None:
     obtuse = cosine[i, j] < 0
     half = 0.25 * squared_distance(rows.inputs, columns.inputs, i, j, np.where(obtuse, 1.0, -1.0))
     x = _position(np.arcsin(np.sqrt(half)), obtuse, np.where)

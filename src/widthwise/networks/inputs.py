@@ -28,9 +28,10 @@ class Directions:
     def of(cls, X: Float[np.ndarray, "n ..."]) -> "Directions":
         """Split inputs; scaled first, so that nothing under- or overflows."""
         largest = np.max(np.abs(X), axis=-1, initial=0.0)
-        scaled = X / np.where(largest == 0, 1.0, largest)[..., None]
-        norm = np.sqrt(np.sum(scaled**2, axis=-1))
-        return cls((norm * largest) ** 2 / X.shape[-1], scaled / np.where(norm == 0, 1.0, norm)[..., None])
+        unit = X / np.where(largest == 0, 1.0, largest)[..., None]
+        norm = np.sqrt(np.einsum("...d,...d->...", unit, unit))
+        unit /= np.where(norm == 0, 1.0, norm)[..., None]
+        return cls((norm * largest) ** 2 / X.shape[-1], unit)
 
     def __len__(self) -> int:
         return len(self.power)
@@ -151,8 +152,8 @@ def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
             "Use x[None] for one input",
         )
     array = array.astype(float)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
+    if not np.all(np.isfinite(array)):
+        bad = np.argwhere(~np.isfinite(array))
         place = tuple(int(one) for one in bad[0])
         where = f"row {place[0]}, column {place[1]}" if array.ndim == 2 else f"index {place}"
         reject(

@@ -1,5 +1,6 @@
 """Kernel matrices of infinitely wide networks."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
 from .pairwise import has_draws, has_masks, pairwise, seeded, uses_cells
-from .positional import after_one_pair
 from .profile import Profile, compile_profile
 from .store import fingerprint, on_disk
 from .tiles import Grid, Progress
@@ -24,7 +24,7 @@ from .tiles import Grid, Progress
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
 _FEW, _FEW_BY_CELLS = 250_000, 2_000
 _REPEATS = 8  # of a kernel with drawn expectations
-_SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS = 4000, 1000, 100
+_SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS, _LEAST_SIDE = 4000, 1000, 100, 8
 _PROBED = 3
 METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 
@@ -105,7 +105,7 @@ def kernel(
         else:
             request = {"method": method, "tolerance": tolerance, "inputs": [fingerprint(X)], "network": way.probe()}
             request["inputs"] += [] if other is None else [fingerprint(other)]
-            nngp, ntk, error = _on_disk(network, out, way, left, right, dtype, request, progress)
+            nngp, ntk, error = _on_disk(out, way, left, right, dtype, request, progress)
     return Kernels(nngp, ntk, max(error, float(np.finfo(dtype).eps)), way.name)
 
 
@@ -146,10 +146,17 @@ def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: st
         return nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), error
 
     def probe():
-        return [float(one) for matrix in compute(X[:_PROBED], None, None)[:2] for one in np.ravel(matrix)]
+        matrices = compute(X[:_PROBED], None, None)[:2]
+        if matrices[0].ndim > 2:
+            reject(
+                f"A network that keeps positions, whose kernels of one pair have shape {matrices[0].shape[2:]}",
+                "On disk there is one number for each pair of inputs",
+                "End the network with Flatten or GlobalPool, or compute in memory, without out",
+            )
+        return [float(one) for matrix in matrices for one in np.ravel(matrix)]
 
-    costly = uses_cells(network) or X.positions
-    return _Way(compute, "pair by pair", probe, _SIDE_BY_CELLS if costly else _SIDE_BY_PAIRS)
+    side = _SIDE_BY_CELLS if uses_cells(network) else _SIDE_BY_PAIRS
+    return _Way(compute, "pair by pair", probe, max(_LEAST_SIDE, side // math.prod(X.positions)))
 
 
 def _repeated(network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float):
@@ -188,13 +195,6 @@ def _on_disk(
     network: AbstractLayer, out, way: _Way, X: Directions, Y: Directions | None, dtype: str, request: dict, progress
 ):
     """Kernels in a folder; each tile is a call of its own."""
-
-    if X.positions and after_one_pair(network, X.positions, X.size)[1]:
-        reject(
-            f"{network!r}, which keeps positions, and out={out!r}",
-            "A matrix on disk has one number for each pair of inputs",
-            "End the network in GlobalPool or Flatten, or leave out",
-        )
 
     def tile(rows: slice, columns: slice):
         own = Y is None and rows == columns
