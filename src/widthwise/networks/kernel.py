@@ -191,9 +191,7 @@ def _by_profile(
     return _Way(compute, _described(profile), probe, _SIDE)
 
 
-def _on_disk(
-    network: AbstractLayer, out, way: _Way, X: Directions, Y: Directions | None, dtype: str, request: dict, progress
-):
+def _on_disk(out, way: _Way, X: Directions, Y: Directions | None, dtype: str, request: dict, progress: Progress | None):
     """Kernels in a folder; each tile is a call of its own."""
 
     def tile(rows: slice, columns: slice):
