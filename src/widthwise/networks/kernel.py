@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from widthwise.numerics import nearest, reject
 
+from .convolutions import convolutional, plan
 from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
@@ -90,9 +91,13 @@ def kernel(
                 return found
             if method == "profile":
                 _refuse_profile(tolerance)
-        nngp, ntk, error = pairwise(network, left, right, tolerance)
+        convolutions = plan(network, left.positions, left.size) if method == "auto" else None
+        if convolutions is None:
+            (nngp, ntk, error), told = pairwise(network, left, right, tolerance), "pair by pair"
+        else:
+            (nngp, ntk, error), told = convolutional(convolutions, left, right, dtype), convolutions.method
     least = float(np.finfo(dtype).eps)
-    return Kernels(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), max(error, least), "pair by pair")
+    return Kernels(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), max(error, least), told)
 
 
 def _by_profile(
