@@ -20,7 +20,7 @@ from widthwise.activations import Activation, ratio, root
 
 from .arcs import rectified, signed_root
 from .mixing import share, superposed, total
-from .window import Window
+from .window import Window, places
 
 
 class Grid(eqx.Module):
@@ -64,40 +64,48 @@ class Sweep:
     count: int
     inside: tuple[tuple[bool, ...], ...] | None = None
 
-    @property
-    def both(self) -> tuple[int, ...]:
-        """The axes, each once."""
-        return tuple(sorted({*self.axes}))
-
-    @property
-    def wraps(self) -> bool:
-        """Whether what is added is the other end."""
-        return self.inside is not None or self.window.padding == "CIRCULAR"
+    def part(self, place: int) -> slice:
+        """What the outputs see at a place in the window, of a padded axis."""
+        start, window = place * self.window.dilation, self.window
+        return slice(start, start + (self.count - 1) * window.stride + 1, window.stride)
 
 
-def views(sweep: Sweep, padded: Array, axes: tuple[int, ...]) -> list[Array]:
-    """For each place in the window what the outputs see there, along axes that are padded already."""
-    found, window = [], sweep.window
-    for place in range(window.size):
-        start = place * window.dilation
-        part = slice(start, start + (sweep.count - 1) * window.stride + 1, window.stride)
-        found.append(padded[tuple(part if axis in axes else slice(None) for axis in range(padded.ndim))])
+Sweeps = tuple[Sweep, ...]
+X, Y, BOTH = (0,), (1,), (0, 1)  # whose axes an array has
+
+
+def _axes(sweep: Sweep, sides: tuple[int, ...]) -> set[int]:
+    return {sweep.axes[side] for side in sides}
+
+
+def views(sweeps: Sweeps, values: Array, sides: tuple[int, ...]) -> list[Array]:
+    """For each place in the windows what the outputs see there, of values that are padded already."""
+    found = [values]
+    for sweep in sweeps:
+        axes, places = _axes(sweep, sides), range(sweep.window.size)
+        parts = [
+            tuple(sweep.part(place) if axis in axes else slice(None) for axis in range(values.ndim)) for place in places
+        ]
+        found = [one[part] for one in found for part in parts]
     return found
 
 
 @partial(jax.jit, static_argnums=0)
-def padded(sweep: Sweep, grid: Grid) -> Grid:
-    """A grid with what a sweep sees outside."""
+def padded(sweeps: Sweeps, grid: Grid) -> Grid:
+    """A grid with what windows see outside."""
 
-    def one(values, axes):
-        if values is None:
-            return None
-        config = [(sweep.low, sweep.high) if axis in axes else (0, 0) for axis in range(values.ndim)]
-        return jnp.pad(values, config, mode="wrap" if sweep.wraps else "constant")
+    def one(values: Array | None, sides: tuple[int, ...]):
+        for sweep in sweeps if values is not None else ():
+            axes = _axes(sweep, sides)
+            config = [(sweep.low, sweep.high) if axis in axes else (0, 0) for axis in range(values.ndim)]
+            if sweep.window.padding == "CIRCULAR":
+                values = jnp.pad(values, config, mode="wrap")
+            else:
+                values = jnp.pad(values, config)
+        return values
 
-    x, y = ((axis,) for axis in sweep.axes)
-    between = (one(part, sweep.both) for part in (grid.apart, grid.together, grid.ntk))
-    return Grid(one(grid.xx, x), one(grid.yy, y), *between, grid.moved)
+    moments = (one(part, BOTH) for part in (grid.apart, grid.together, grid.ntk))
+    return Grid(one(grid.xx, X), one(grid.yy, Y), *moments, grid.moved)
 
 
 def _along(values: Array, axis: int, rank: int) -> Array:
@@ -109,8 +117,16 @@ def _along(values: Array, axis: int, rank: int) -> Array:
     return values.reshape(shape)
 
 
-def present(sweep: Sweep, grid: Grid) -> tuple[list, list]:
-    """For each place in the window 1 where x and where y has a signal there and 0 elsewhere, or nothing."""
+def present(sweeps: Sweeps, grid: Grid) -> tuple[list, list]:
+    """For each place in the windows 1 where x and where y has a signal there and 0 elsewhere, or nothing for all 1."""
+    x, y = [None], [None]
+    for sweep in sweeps:
+        own, other = _present(sweep, grid)
+        x, y = ([_both(one, two) for one in old for two in new] for old, new in ((x, own), (y, other)))
+    return x, y
+
+
+def _present(sweep: Sweep, grid: Grid) -> tuple[list, list]:
     if sweep.inside is None or all(map(all, sweep.inside)):
         return [None] * sweep.window.size, [None] * sweep.window.size
     rank, axis, dtype = grid.apart.ndim, sweep.axes[0], grid.apart.dtype
@@ -120,56 +136,14 @@ def present(sweep: Sweep, grid: Grid) -> tuple[list, list]:
     return [_along(one, axis, rank) for one in flags], [_along(one[places], axis, rank) for one in flags]
 
 
-def _times(values: Array, *flags: Array | None) -> Array:
-    for flag in flags:
-        values = values if flag is None else flag * values
-    return values
+def _both(one: Array | None, other: Array | None) -> Array | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one * other
 
 
-def _variances(sweep: Sweep, grid: Grid, weight, bias, masks):
-    """The new variances of x and y, and the share of each place, and of the bias, in them."""
-    found = []
-    for values, axis, flags in zip((grid.xx, grid.yy), sweep.axes, masks, strict=True):
-        seen = views(sweep, values, (axis,))
-        parts = [weight / sweep.window.size * _times(*one) for one in zip(seen, flags, strict=True)]
-        parts += [] if bias is None else [jnp.broadcast_to(bias, parts[0].shape)]
-        new = total(parts)
-        found.append((new, [share(part, new) for part in parts]))
-    return found
-
-
-def _mixed(sweep: Sweep, grid: Grid, weight, bias) -> tuple[Array, ...]:
-    r"""Variances, ``apart`` and ``together`` after a sweep.
-
-    $s' - \sum_\delta s_\delta\rho_\delta = \frac12s'\sum_\delta(A_\delta-B_\delta)^2 + \sum_\delta s_\delta(1-\rho_\delta)$.
-    """
-    masks = present(sweep, grid)
-    (xx, A), (yy, B) = _variances(sweep, grid, weight, bias, masks)
-    uneven = root(xx) * root(yy) * (0.5 * total([(a - b) ** 2 for a, b in zip(A, B, strict=True)]))
-    apart = uneven + _summed(sweep, grid.apart, masks, weight)
-    together = None
-    if grid.together is not None:
-        together = uneven + _summed(sweep, grid.together, masks, weight) + (0.0 if bias is None else 2.0 * bias)
-    return xx, yy, apart, together
-
-
-def _summed(sweep: Sweep, values: Array, masks, weight) -> Array:
-    seen = zip(views(sweep, values, sweep.both), *masks, strict=True)
-    return weight / sweep.window.size * total([_times(one, x if y is None else x * y) for one, x, y in seen])
-
-
-@partial(jax.jit, static_argnums=0)
-def swept(sweep: Sweep, grid: Grid) -> Grid:
-    """The mean over a window along one axis of a padded grid."""
-    xx, yy, apart, together = _mixed(sweep, grid, 1.0, None)
-    return Grid(xx, yy, apart, together, _summed(sweep, grid.ntk, present(sweep, grid), 1.0), _fewer(sweep, grid))
-
-
-def _fewer(sweep: Sweep, grid: Grid) -> Array:
-    """The displacements in steps of the outputs."""
-    if sweep.inside is None:
-        return grid.moved
-    return grid.moved.at[:, sweep.at].set(grid.moved[:, sweep.at] // sweep.window.stride)
+def _count(sweeps: Sweeps) -> int:
+    return places(tuple(sweep.window for sweep in sweeps))
 
 
 class Weights(eqx.Module):
@@ -181,34 +155,111 @@ class Weights(eqx.Module):
     constant: Array
 
 
-@partial(jax.jit, static_argnums=0)
-def weighted(sweep: Sweep, weights: Weights, grid: Grid) -> Grid:
-    """The mean over the last window, and fresh weights."""
-    xx, yy, apart, together = _mixed(sweep, grid, weights.weight, weights.bias)
-    passed = _summed(sweep, grid.ntk, present(sweep, grid), weights.weight)
-    own = weights.kernel * (root(xx) * root(yy) - apart) + weights.constant
-    return Grid(xx, yy, apart, together, own + passed, _fewer(sweep, grid))
+class Shares(eqx.Module):
+    r"""What belongs to x alone and to y alone in a sweep: small arrays, and apart, or every pair would do them again.
+
+    New variances ``xx`` and ``yy``, their roots ``x`` and ``y`` and half the inverse of their product in two factors,
+    ``shares`` $(A_\delta, B_\delta)$, and ``flags``, 0 where one of the two has no signal.
+    """
+
+    xx: Array
+    yy: Array
+    x: Array
+    y: Array
+    inverse: tuple[Array, Array]
+    shares: list[tuple[Array, Array]]
+    flags: list[Array | None]
+    moved: Array
+
+    @property
+    def scale(self) -> Array:
+        """The geometric mean of the variances."""
+        return self.x * self.y
+
+    @property
+    def uneven(self) -> Array:
+        r"""$\frac12s'\sum_\delta(A_\delta-B_\delta)^2$."""
+        return self.scale * (0.5 * total([(a - b) ** 2 for a, b in self.shares]))
+
+
+def shared(sweeps: Sweeps, weights: Weights, grid: Grid) -> Shares:
+    """The variances after windows over a padded grid and fresh weights, and what the moments need of them."""
+    return _shared(*_seen(sweeps, weights, grid))
 
 
 @partial(jax.jit, static_argnums=0)
-def angles(sweep: Sweep, weights: Weights, grid: Grid) -> tuple[Array, Array, Array]:
-    """The variances after the last window and fresh weights, and the signed root of h, of which rectifiers are made."""
-    xx, yy, apart, together = _mixed(sweep, grid, weights.weight, weights.bias)
-    inverse = 0.5 * ratio(jnp.ones_like(xx), root(xx)) * ratio(jnp.ones_like(yy), root(yy))
-    return xx, yy, signed_root(apart * inverse, None if together is None else together * inverse)
+def _seen(sweeps: Sweeps, weights: Weights, grid: Grid):
+    """The variances that are summed, for x and for y, which places exist, and the displacements of the outputs."""
+    masks, found = present(sweeps, grid), []
+    for values, side, flags in zip((grid.xx, grid.yy), (X, Y), masks, strict=True):
+        seen = zip(views(sweeps, values, side), flags, strict=True)
+        own = [weights.weight / _count(sweeps) * _flagged(*one) for one in seen]
+        found.append(own if weights.bias is None else [*own, jnp.broadcast_to(weights.bias, own[0].shape)])
+    return *found, [_both(one, other) for one, other in zip(*masks, strict=True)], _fewer(sweeps, grid)
+
+
+@jax.jit
+def _shared(xx: list[Array], yy: list[Array], flags: list[Array | None], moved: Array) -> Shares:
+    x, y = root(total(xx)), root(total(yy))
+    inverse, other = ratio(jnp.ones_like(x), x), ratio(jnp.ones_like(y), y)
+    parts = [(root(a) * inverse, root(b) * other) for a, b in zip(xx, yy, strict=True)]
+    return Shares(total(xx), total(yy), x, y, (0.5 * inverse, other), parts, flags, moved)
+
+
+def _flagged(values: Array, flag: Array | None) -> Array:
+    return values if flag is None else flag * values
+
+
+def _fewer(sweeps: Sweeps, grid: Grid) -> Array:
+    """The displacements in steps of the outputs."""
+    strides = {sweep.at: sweep.window.stride for sweep in sweeps}
+    return grid.moved // jnp.asarray([strides.get(at, 1) for at in range(grid.moved.shape[1])], grid.moved.dtype)
+
+
+def _summed(sweeps: Sweeps, values: Array, shares: Shares, weights: Weights) -> Array:
+    seen = zip(views(sweeps, values, BOTH), shares.flags, strict=True)
+    return weights.weight / _count(sweeps) * total([_flagged(*one) for one in seen])
+
+
+def _mixed(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Grid) -> tuple[Array, Array | None]:
+    r"""``apart`` and ``together`` after a sweep of a padded grid.
+
+    $s' - \sum_\delta s_\delta\rho_\delta = \frac12s'\sum_\delta(A_\delta-B_\delta)^2 + \sum_\delta s_\delta(1-\rho_\delta)$.
+    """
+    apart = shares.uneven + _summed(sweeps, grid.apart, shares, weights)
+    if grid.together is None:
+        return apart, None
+    together = shares.uneven + _summed(sweeps, grid.together, shares, weights)
+    return apart, together if weights.bias is None else together + 2.0 * weights.bias
+
+
+@partial(jax.jit, static_argnums=0)
+def swept(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Grid) -> Grid:
+    """The mean over a window along one axis of a padded grid, and fresh weights."""
+    apart, together = _mixed(sweeps, weights, shares, grid)
+    own = weights.kernel * (shares.scale - apart) + weights.constant
+    ntk = own + _summed(sweeps, grid.ntk, shares, weights)
+    return Grid(shares.xx, shares.yy, apart, together, ntk, shares.moved)
+
+
+@partial(jax.jit, static_argnums=0)
+def angles(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Grid) -> Array:
+    """The signed root of h after the last window and fresh weights, of which rectifiers are made."""
+    apart, together = _mixed(sweeps, weights, shares, grid)
+    inverse = shares.inverse[0] * shares.inverse[1]
+    return signed_root(apart * inverse, None if together is None else together * inverse)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def bent(sweep: Sweep, slope: float, weights: Weights, grid: Grid, found: tuple[Array, Array, Array]) -> Grid:
+def bent(sweeps: Sweeps, slope: float, weights: Weights, shares: Shares, grid: Grid, signed: Array) -> Grid:
     """The grid after fresh weights and a rectifier with this slope below zero, from what `angles` found."""
-    xx, yy, signed = found
-    power, scale = 0.5 * (1.0 + slope * slope), root(xx) * root(yy)
+    power = 0.5 * (1.0 + slope * slope)
     gap, cosine, derivative = rectified(slope, signed, grid.together is not None)
-    own = weights.kernel * (scale * cosine) + weights.constant
-    passed = _summed(sweep, grid.ntk, present(sweep, grid), weights.weight)
-    apart = power * scale * jnp.maximum(gap, 0.0)
-    together = None if -1.0 <= slope <= 0.5 else 2.0 * power * scale - apart
-    return Grid(power * xx, power * yy, apart, together, (own + passed) * derivative, _fewer(sweep, grid))
+    own = weights.kernel * (shares.scale * cosine) + weights.constant
+    ntk = (own + _summed(sweeps, grid.ntk, shares, weights)) * derivative
+    apart = power * shares.scale * jnp.maximum(gap, 0.0)
+    together = None if -1.0 <= slope <= 0.5 else 2.0 * power * shares.scale - apart
+    return Grid(power * shares.xx, power * shares.yy, apart, together, ntk, shares.moved)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -289,7 +340,9 @@ def pooled(lengths: tuple[int, ...], displaced: int, grid: Grid) -> tuple[Array,
         other = there[(jnp.arange(period)[None, :] + grid.moved[:, at, None]) % period]
         flags = flags * _along(there, axis, grid.apart.ndim) * _along(other, axis, grid.apart.ndim)
     each = (flags * (grid.scale - grid.apart), flags * grid.ntk)
-    kernel, tangent = (jnp.sum(part.astype(float), axis=tuple(range(1, part.ndim))) for part in each)
+    # Rows first: they are short, and a sum over all in float64 would convert every entry.
+    rows = [part if part.ndim < 4 else jnp.sum(part, axis=1) for part in each]
+    kernel, tangent = (jnp.sum(part.astype(float), axis=tuple(range(1, part.ndim))) for part in rows)
     return kernel, tangent
 
 

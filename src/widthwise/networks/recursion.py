@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .displacement import Grid, Sweep, Weights, angles, applied, bent, joined, padded, rectify, scaled, swept, weighted
+from .displacement import Grid, Sweeps, Weights, angles, applied, bent, joined, padded, rectify, scaled, shared, swept
 from .steps import Applied, Bent, Joined, Mixed, Scaled, Step
 
 
@@ -33,16 +33,19 @@ def _number(value: float, grid: Grid) -> np.ndarray:
 
 def _mixed(step: Mixed, grid: Grid, slope: float | None) -> Grid:
     """The grid after fresh weights and, where a slope is given, a rectifier."""
-    for sweep in step.sweeps[:-1]:
-        grid = swept(sweep, _padded(sweep, grid))
+    one, zero = _number(1.0, grid), _number(0.0, grid)
+    for sweeps in step.sweeps[:-1]:
+        grid = _padded(sweeps, grid)
+        grid = swept(sweeps, Weights(one, None, zero, zero), shared(sweeps, Weights(one, None, zero, zero), grid), grid)
     numbers = (step.weight, step.bias, step.kernel, step.constant)
-    weight, bias, kernel, constant = (_number(one, grid) for one in numbers)
+    weight, bias, kernel, constant = (_number(value, grid) for value in numbers)
     weights, last = Weights(weight, bias if step.bias else None, kernel, constant), step.sweeps[-1]
     grid = _padded(last, grid)
+    shares = shared(last, weights, grid)
     if slope is None:
-        return weighted(last, weights, grid)
-    return bent(last, slope, weights, grid, angles(last, weights, grid))
+        return swept(last, weights, shares, grid)
+    return bent(last, slope, weights, shares, grid, angles(last, weights, shares, grid))
 
 
-def _padded(sweep: Sweep, grid: Grid) -> Grid:
-    return padded(sweep, grid) if sweep.low or sweep.high else grid
+def _padded(sweeps: Sweeps, grid: Grid) -> Grid:
+    return padded(sweeps, grid) if any(sweep.low or sweep.high for sweep in sweeps) else grid

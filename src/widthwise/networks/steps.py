@@ -15,16 +15,18 @@ from .chain import Chain, Residual
 from .combine import Scale
 from .conv import Conv
 from .dense import Dense, biased
-from .displacement import Sweep
+from .displacement import Sweep, Sweeps
 from .layer import AbstractLayer
 from .window import Window, places, windows
+
+_AT_ONCE = 12  # so many places of a filter are summed in one go, larger filters along one axis after the other
 
 
 @dataclass(frozen=True)
 class Mixed:
     r"""Fresh weights after windows along some axes; their kernel $K'$ adds $kK' + c$ to the tangent kernel."""
 
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[Sweeps, ...]
     weight: float
     bias: float
     kernel: float
@@ -162,13 +164,14 @@ def _mixed(layer: Conv | Dense, axes: Axes, seen: tuple[Window, ...]) -> tuple[S
     kept = [at for at, one in enumerate(seen) if one.size > 1 or one.stride > 1]
     kept = kept if kept and kept[-1] == len(seen) - 1 else [*kept, len(seen) - 1]
     sweeps = tuple(_sweep(axes, at, seen[at]) for at in kept)
+    together = math.prod(one.window.size for one in sweeps) <= _AT_ONCE
     lengths = tuple(one.outputs(n) for one, n in zip(seen, axes.lengths, strict=True))
     held = tuple(
         n // one.stride if axes.displaced(at) else lengths[at]
         for at, (one, n) in enumerate(zip(seen, axes.periods, strict=True))
     )
     after = replace(axes, lengths=lengths, periods=held, size=layer.size, gaussian=True)
-    return Mixed(sweeps, weight, bias, kernel, constant), after
+    return Mixed((sweeps,) if together else tuple((one,) for one in sweeps), weight, bias, kernel, constant), after
 
 
 def _sweep(axes: Axes, at: int, window: Window) -> Sweep:
