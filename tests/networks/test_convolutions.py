@@ -9,7 +9,9 @@ from widthwise.networks import Apply, Chain, Conv, Dense, Flatten, GlobalPool, R
 
 def network(head, *options: dict, function="relu", bias: float = 0.1) -> Chain:
     """A convolution with an activation for each set of options, a head and a readout."""
-    layers = [layer for one in options for layer in (Conv(one.get("filter", 3), 1.7, bias, **rest(one)), Apply(function))]
+    layers = [
+        layer for one in options for layer in (Conv(one.get("filter", 3), 1.7, bias, **rest(one)), Apply(function))
+    ]
     return Chain((*layers, head, Dense(1.3, 0.05)))
 
 

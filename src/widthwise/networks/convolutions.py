@@ -97,16 +97,15 @@ def convolutional(plan: Plan, X: Directions, Y: Directions | None, dtype: str) -
 def _pooled(plan: Plan, X: Directions, Y: Directions | None, dtype: str) -> Tile:
     """The tile after a pooling of all positions; what is asked twice, as for equal inputs, is computed once."""
     n, m = len(X), len(X if Y is None else Y)
-    power, unit = (
-        one if Y is None else np.concatenate([one, other])
-        for one, other in ((X.power, None if Y is None else Y.power), (X.unit, None if Y is None else Y.unit))
+    sets = [X] if Y is None else [X, Y]
+    both, same = _different(
+        Directions(np.concatenate([one.power for one in sets]), np.concatenate([one.unit for one in sets]))
     )
-    both, same = _different(Directions(power, unit))
     i, j = np.indices((n, m))
-    first = np.concatenate([i.reshape(-1), np.arange(len(power))])
-    second = np.concatenate([j.reshape(-1) + (0 if Y is None else n), np.arange(len(power))])
+    first = np.concatenate([i.reshape(-1), np.arange(len(same))])
+    second = np.concatenate([j.reshape(-1) + (0 if Y is None else n), np.arange(len(same))])
     asked, where = np.unique(np.sort(np.stack([same[first], same[second]]), axis=0), axis=1, return_inverse=True)
-    sums = _sums(plan, both, *asked, dtype)[:, where.reshape(-1)]
+    sums = _sums(plan, both, asked[0], asked[1], dtype)[:, where.reshape(-1)]
     own = sums[:, n * m :]
     return _correlated(plan, sums[:, : n * m].reshape(2, n, m), own[:, :n], own[:, -m:])
 
@@ -133,7 +132,8 @@ def _sums(plan: Plan, X: Directions, left: np.ndarray, right: np.ndarray, dtype:
         if len(found) > 1:
             jax.block_until_ready(found[-2])  # or all batches would lie in memory at once
     each = np.concatenate([np.asarray(part) for part in found], axis=1)[:, :count]
-    factor = math.prod(lengths) ** 2 if plan.head.kind == "average" else 1
+    average = isinstance(plan.head, GlobalPool) and plan.head.kind == "average"
+    factor = math.prod(lengths) ** 2 if average else 1
     return each.reshape(2, len(left), len(moves)).sum(2) / factor
 
 
@@ -231,9 +231,7 @@ def _grid(left: _Held, right: _Held, rows: np.ndarray, columns: np.ndarray) -> G
 
     x, y = rows, columns
     powers = (last(np.moveaxis(part.power, 0, -1), at) for part, at in ((left, x), (right, y)))
-    units = (
-        np.moveaxis(np.moveaxis(part.unit, 1, -1)[..., at], -2, 1) for part, at in ((left, x), (right, y))
-    )
+    units = (np.moveaxis(np.moveaxis(part.unit, 1, -1)[..., at], -2, 1) for part, at in ((left, x), (right, y)))
     return begun(*powers, *units, np.zeros((len(rows), 0), int))
 
 

@@ -3,11 +3,11 @@ r"""Pairs of positions by their displacement, which convolutions keep: each laye
 Legend: $p' = p + o$ modulo the length of an axis, so that displacement o and position p are any two positions once; $a,
 b$ variances of the signals of x and y, $s = \sqrt{ab}$, $A_\delta = \sqrt{a_\delta/\sum a}$ and $B_\delta$ likewise.
 ``apart`` $= s(1-\rho)$ and ``together`` $= s(1+\rho)$ are sums of positive terms, so that no digit of an angle is lost.
-Every function here with ``jit`` is one pass over memory: compiled as one, the next would compute the last again for each
-place it looks at.
+Every function here with ``jit`` is one pass over memory: compiled as one, the next would compute the last again for
+each place it looks at.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import equinox as eqx
@@ -71,6 +71,7 @@ class Sweep:
 
 
 Sweeps = tuple[Sweep, ...]
+Numbers = Array | np.ndarray
 X, Y, BOTH = (0,), (1,), (0, 1)  # whose axes an array has
 
 
@@ -94,8 +95,8 @@ def views(sweeps: Sweeps, values: Array, sides: tuple[int, ...]) -> list[Array]:
 def padded(sweeps: Sweeps, grid: Grid) -> Grid:
     """A grid with what windows see outside."""
 
-    def one(values: Array | None, sides: tuple[int, ...]):
-        for sweep in sweeps if values is not None else ():
+    def one(values: Array, sides: tuple[int, ...]) -> Array:
+        for sweep in sweeps:
             axes = _axes(sweep, sides)
             config = [(sweep.low, sweep.high) if axis in axes else (0, 0) for axis in range(values.ndim)]
             if sweep.window.padding == "CIRCULAR":
@@ -104,8 +105,8 @@ def padded(sweeps: Sweeps, grid: Grid) -> Grid:
                 values = jnp.pad(values, config)
         return values
 
-    moments = (one(part, BOTH) for part in (grid.apart, grid.together, grid.ntk))
-    return Grid(one(grid.xx, X), one(grid.yy, Y), *moments, grid.moved)
+    together = None if grid.together is None else one(grid.together, BOTH)
+    return Grid(one(grid.xx, X), one(grid.yy, Y), one(grid.apart, BOTH), together, one(grid.ntk, BOTH), grid.moved)
 
 
 def _along(values: Array, axis: int, rank: int) -> Array:
@@ -184,7 +185,8 @@ class Shares(eqx.Module):
 
 def shared(sweeps: Sweeps, weights: Weights, grid: Grid) -> Shares:
     """The variances after windows over a padded grid and fresh weights, and what the moments need of them."""
-    return _shared(*_seen(sweeps, weights, grid))
+    xx, yy, flags, moved = _seen(sweeps, weights, grid)
+    return _shared(xx, yy, flags, moved)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -213,7 +215,8 @@ def _flagged(values: Array, flag: Array | None) -> Array:
 def _fewer(sweeps: Sweeps, grid: Grid) -> Array:
     """The displacements in steps of the outputs."""
     strides = {sweep.at: sweep.window.stride for sweep in sweeps}
-    return grid.moved // jnp.asarray([strides.get(at, 1) for at in range(grid.moved.shape[1])], grid.moved.dtype)
+    each = [strides.get(at, 1) for at in range(grid.moved.shape[1])]
+    return grid.moved // jnp.asarray(each, grid.moved.dtype)[None]
 
 
 def _summed(sweeps: Sweeps, values: Array, shares: Shares, weights: Weights) -> Array:
@@ -224,7 +227,8 @@ def _summed(sweeps: Sweeps, values: Array, shares: Shares, weights: Weights) -> 
 def _mixed(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Grid) -> tuple[Array, Array | None]:
     r"""``apart`` and ``together`` after a sweep of a padded grid.
 
-    $s' - \sum_\delta s_\delta\rho_\delta = \frac12s'\sum_\delta(A_\delta-B_\delta)^2 + \sum_\delta s_\delta(1-\rho_\delta)$.
+    $s' - \sum_\delta s_\delta\rho_\delta = \frac12s'\sum_\delta(A_\delta-B_\delta)^2 + \sum_\delta
+    s_\delta(1-\rho_\delta)$.
     """
     apart = shares.uneven + _summed(sweeps, grid.apart, shares, weights)
     if grid.together is None:
@@ -266,8 +270,9 @@ def bent(sweeps: Sweeps, slope: float, weights: Weights, shares: Shares, grid: G
 def rectify(slope: float, grid: Grid) -> Grid:
     """The grid after a rectifier with this slope below zero."""
     power, scale = 0.5 * (1.0 + slope * slope), grid.scale
-    halves = [None if part is None else 0.5 * ratio(part, scale) for part in (grid.apart, grid.together)]
-    gap, _, derivative = rectified(slope, signed_root(*halves), grid.together is not None)
+    together = None if grid.together is None else 0.5 * ratio(grid.together, scale)
+    signed = signed_root(0.5 * ratio(grid.apart, scale), together)
+    gap, _, derivative = rectified(slope, signed, grid.together is not None)
     apart = power * scale * jnp.maximum(gap, 0.0)
     together = None if -1.0 <= slope <= 0.5 else 2.0 * power * scale - apart
     return Grid(power * grid.xx, power * grid.yy, apart, together, grid.ntk * derivative, grid.moved)
@@ -308,16 +313,17 @@ def joined(grid: Grid, branch: Grid, factor: Array) -> Grid:
 def scaled(grid: Grid, factor: Array) -> Grid:
     """Kernel and tangent kernel times a factor."""
     together = None if grid.together is None else factor * grid.together
-    moments = (factor * part for part in (grid.xx, grid.yy, grid.apart))
-    return replace(Grid(*moments, together, factor * grid.ntk, grid.moved))
+    xx, yy, apart = (factor * part for part in (grid.xx, grid.yy, grid.apart))
+    return Grid(xx, yy, apart, together, factor * grid.ntk, grid.moved)
 
 
 _FEW_CHANNELS = 8
 
 
 @jax.jit
-def begun(xx: Array, yy: Array, x: Array, y: Array, moved: Array) -> Grid:
+def begun(xx: Numbers, yy: Numbers, x: Numbers, y: Numbers, moved: Numbers) -> Grid:
     """The grid before the first layer, from variances and from unit vectors with the channels first."""
+    xx, yy, x, y, moved = map(jnp.asarray, (xx, yy, x, y, moved))
     half = 0.5 * root(xx) * root(yy)
     apart, together = (half * _squares(x, sign * y) for sign in (-1.0, 1.0))
     return Grid(xx, yy, apart, together, jnp.zeros_like(apart), moved)

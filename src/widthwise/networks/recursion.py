@@ -1,6 +1,7 @@
 """A grid of pairs of positions through the steps of a network."""
 
-import numpy as np
+import jax.numpy as jnp
+from jaxtyping import Array
 
 from .displacement import Grid, Sweeps, Weights, angles, applied, bent, joined, padded, rectify, scaled, shared, swept
 from .steps import Applied, Bent, Joined, Mixed, Scaled, Step
@@ -27,8 +28,8 @@ def _one(step: Step, grid: Grid) -> Grid:
     return joined(grid, run(step.branch, grid), _number(step.factor, grid))
 
 
-def _number(value: float, grid: Grid) -> np.ndarray:
-    return np.asarray(value, grid.apart.dtype)
+def _number(value: float, grid: Grid) -> Array:
+    return jnp.asarray(value, grid.apart.dtype)
 
 
 def _mixed(step: Mixed, grid: Grid, slope: float | None) -> Grid:

@@ -111,7 +111,9 @@ def periods(layers: Sequence[AbstractLayer], lengths: tuple[int, ...], crossed: 
     """So many positions to hold along each axis that all strides divide them."""
     convolutions = [layer for layer in layers if isinstance(layer, Conv) and not layer.transposed]
     strides = [(1,) * len(lengths)]
-    strides += [one.strides if isinstance(one.strides, tuple) else (one.strides,) * len(lengths) for one in convolutions]
+    strides += [
+        one.strides if isinstance(one.strides, tuple) else (one.strides,) * len(lengths) for one in convolutions
+    ]
     products = [math.prod(along) for along in zip(*strides, strict=False)]
     last = len(lengths) - 1
     each = zip(lengths, products, strict=True)
