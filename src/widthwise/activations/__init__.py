@@ -2,6 +2,7 @@
 
 from .activation import Activation
 from .catalogue import ACTIVATIONS, activation
+from .closed import negative_slope
 from .dual import Dual, angle, between, ratio, root, superpose
 from .families import (
     error_function,
@@ -30,6 +31,7 @@ __all__ = [
     "hermite",
     "leaky_relu",
     "monomial",
+    "negative_slope",
     "polynomial",
     "ratio",
     "rbf",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from widthwise.numerics import mean_and_sem, nearest, reject
 
+from .convolutions import Plan, convolutional, plan
 from .gram import gram
 from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
@@ -134,7 +135,21 @@ def _chosen(
             return found
         if method == "profile":
             _refuse_profile(tolerance)
+    convolutions = plan(network, X.positions, X.size) if method == "auto" else None
+    if convolutions is not None:
+        return _by_displacements(convolutions, X, dtype)
     return _by_pairs(network, X, tolerance, dtype)
+
+
+def _by_displacements(convolutions: Plan, X: Directions, dtype: str) -> _Way:
+    def compute(X, Y, progress):
+        nngp, ntk, error = convolutional(convolutions, X, Y, dtype, progress)
+        return nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), error
+
+    def probe():
+        return _entries(*compute(X[:_PROBED], None, None)[:2])
+
+    return _Way(compute, convolutions.method, probe, min(_SIDE, max(_LEAST_SIDE, convolutions.side)))
 
 
 def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: str) -> _Way:
@@ -153,10 +168,14 @@ def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: st
                 "On disk there is one number for each pair of inputs",
                 "End the network with Flatten or GlobalPool, or compute in memory, without out",
             )
-        return [float(one) for matrix in matrices for one in np.ravel(matrix)]
+        return _entries(*matrices)
 
     side = _SIDE_BY_CELLS if uses_cells(network) else _SIDE_BY_PAIRS
     return _Way(compute, "pair by pair", probe, max(_LEAST_SIDE, side // math.prod(X.positions)))
+
+
+def _entries(*matrices: np.ndarray) -> list[float]:
+    return [float(one) for matrix in matrices for one in np.ravel(matrix)]
 
 
 def _repeated(network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float):

@@ -4,7 +4,7 @@ from .combine import constant, scaled, stretched, summed
 from .error_function import erf
 from .gelu import gelu
 from .polynomials import hermite, polynomial
-from .rectifiers import linear, rectified_power, rectifier, sign
+from .rectifiers import linear, negative_slope, rectified_power, rectifier, sign
 from .waves import bump, cosine, exponential, fourier, sine
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "gelu",
     "hermite",
     "linear",
+    "negative_slope",
     "polynomial",
     "rectified_power",
     "rectifier",

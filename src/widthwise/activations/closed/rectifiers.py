@@ -32,6 +32,11 @@ def rectifier(negative_slope: float, slope_at_zero: float):
     return functools.partial(_rectifier, negative_slope, slope_at_zero)
 
 
+def negative_slope(closed) -> float | None:
+    """The slope below zero of the rectifier that a dual belongs to; none for other duals."""
+    return closed.args[0] if isinstance(closed, functools.partial) and closed.func is _rectifier else None
+
+
 def _rectifier(a: float, slope_at_zero: float, xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
     power, jump = 0.5 * (1 + a * a), (1 - a) ** 2
     # |z| does not see the sign: its angle is folded into [0, pi/2], where no digits are lost.
