@@ -59,7 +59,7 @@ lock: .venv/.dev  ## Renew the pinned versions of requirements.lock
 	  pyproject.toml -o requirements.lock
 
 clean:  ## Remove everything that make has made
-	rm -rf .venv build dist docs/_build docs/theory jupyter_execute .jupyter_cache widthwise-report \
+	rm -rf .venv build dist docs/_build docs/theory docs/benchmarks.md jupyter_execute .jupyter_cache widthwise-report \
 	  .pytest_cache .ruff_cache .hypothesis
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

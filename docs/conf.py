@@ -22,10 +22,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
-    # In docs/_ext: formulas as MathML, dollars in docstrings, theory pages, and no request to other machines.
+    # In docs/_ext: formulas as MathML, dollars in docstrings, theory pages, benchmarks, and no request to other machines.
     "mathml",
     "docstrings",
     "theory_pages",
+    "benchmark_page",
     "offline",
 ]
 exclude_patterns = ["_build", "_ext", "jupyter_execute", ".jupyter_cache"]

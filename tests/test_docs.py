@@ -73,11 +73,14 @@ def test_page_example(program, tmp_path):
 
 
 def commands() -> Iterator:
+    seen = set()
     for page in PAGES:
         for language, content in blocks(page):
             if language in ("console", "sh", "bash"):
                 for line in content.splitlines():
-                    if match := re.match(r"(?:\$ )?widthwise ([a-z]+)", line):
+                    match = re.match(r"(?:\$ )?widthwise ([a-z]+)", line)
+                    if match and match[1] not in seen:
+                        seen.add(match[1])
                         yield pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{match[1]}")
 
 

@@ -10,8 +10,10 @@ MUTANTS = [(claim, mutant) for claim in CLAIMS for mutant in claim.mutants]
 COVERED = {f"OPT-{k}" for k in (1, 2, 3, 5, 7)} | {f"LAZY-{k}" for k in (4, 5, 6, *range(18, 27))}
 COVERED |= {f"LAZY-C{k}" for k in (1, 2, 3, 4, 7)}
 COVERED |= {f"INIT-{k}" for k in range(7, 14)} | {f"LAZY-{k}" for k in (15, 16, 17)}
-COVERED |= {f"KERN-{k}" for k in (8, 9, 12, 14, 15, *range(34, 40))}
-LONG = {"LAZY-C3", "LAZY-C7", "KERN-9"}  # they follow flows of networks, or differentiate many of them
+COVERED |= {f"KERN-{k}" for k in (*range(8, 16), *range(34, 40))}
+# They follow flows of networks, or draw many of them.
+LONG = {"LAZY-C3", "LAZY-C7", "KERN-8b", "KERN-9", "KERN-14", "KERN-15", "INIT-7", "LAZY-15"}
+LONG |= {claim.id for claim in CLAIMS if claim.id.startswith(("KERN-10", "KERN-11", "KERN-12b", "KERN-13"))}
 
 
 def _param(claim, *values, name=""):

@@ -114,6 +114,7 @@ def test_cells_equal_polar_sectors(name):
             assert out.slope[index] == pytest.approx(wanted[1], abs=1e-13)
 
 
+@pytest.mark.slow
 def test_kinks_that_are_none_change_nothing():
     """Cuts elsewhere leave the dual as it is: also where they cross, at small angles and beyond what is reached."""
     more = numerical(ACTIVATIONS["relu"], kinks=(-2.0, 0.0, 0.5, 40.0))
@@ -123,6 +124,7 @@ def test_kinks_that_are_none_change_nothing():
     np.testing.assert_allclose(got.slope, wanted.slope, rtol=0, atol=3e-14)
 
 
+@pytest.mark.slow
 def test_a_kink_that_is_not_named_is_seen_in_the_error():
     hidden = Activation("hidden", lambda z: jnp.maximum(z, 0.4), kinks=(0.0,))
     told = replace(hidden, kinks=(0.4,))

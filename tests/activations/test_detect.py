@@ -108,3 +108,8 @@ def test_kinks_need_a_function():
         activation("tanh", kinks=(0.0,))
     with pytest.raises(ValueError, match="did you mean 'tanh'"):
         MLP(activation="thanh")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_function_that_overflows_far_out_is_searched_in_silence():
+    assert find_kinks(lambda z: jnp.exp(z**2)) == ()

@@ -40,6 +40,7 @@ def test_control_c_ends_with_a_sentence():
     """A real interruption, sent while a long kernel is being computed."""
     code = """
 import os, signal, time, widthwise.cli.kernel as command
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell switches off for what it runs behind
 from widthwise.cli import main
 command.kernel = lambda network, X: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))
 raise SystemExit(main(["kernel", "iris"]))

@@ -61,6 +61,7 @@ def test_the_length_is_the_integral_of_the_speed():
         assert abs(length - exact) <= flow.error
 
 
+@pytest.mark.slow
 def test_the_error_bound_follows_the_tolerance():
     errors = []
     for rtol in (1e-6, 1e-9):
@@ -93,6 +94,7 @@ def test_progress_grows_to_one():
     assert told[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_a_stiff_problem_says_what_it_would_take():
     steep = Partial(LINEAR.func, jnp.diag(jnp.array([1.0, 300.0])))
     flow = gradient_flow(steep, np.zeros(2), np.ones(2), times=[1e-4, 50.0], max_steps=500, throw=False)
@@ -142,6 +144,7 @@ def test_a_start_that_is_not_finite():
         gradient_flow(lambda w: 1 / w, [0.0], [1.0], times=[1.0])
 
 
+@pytest.mark.slow
 def test_a_factor_so_large_that_the_parameters_are_rounded():
     r"""A displacement v/alpha is lost in w: the tolerance follows, the error says so, and the flow gets to its end."""
     w0 = np.array([0.3, -0.7, 0.9])

@@ -42,6 +42,7 @@ def linear():
     return exact, width_study(lambda width: spec.at_width(width).network(), lambda _: exact, X, WIDTHS, 60, jr.key(1))
 
 
+@pytest.mark.slow
 def test_deviation_of_a_linear_network_is_that_of_a_wishart_matrix(linear):
     r"""$E\|\hat K - K\|_F^2 = (\|K\|_F^2 + (\mathrm{tr} K)^2)/n$, and no bias."""
     exact, study = linear

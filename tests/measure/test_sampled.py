@@ -63,6 +63,7 @@ def test_max_pooling_takes_the_largest():
     np.testing.assert_array_equal(np.asarray(piece(x))[..., 0], [[1.0, -2.0], [-3.0, -4.0]])
 
 
+@pytest.mark.slow
 def test_batch_norm_makes_inputs_of_every_scale_alike():
     """Nothing but epsilon remembers the scale of a set of inputs."""
     network, key = Chain((Conv(3), BatchNorm(0.0), Apply("relu"), Flatten(), Dense(size=2))), jr.key(2)

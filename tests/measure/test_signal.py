@@ -18,6 +18,7 @@ def linear():
     return signal_strength(LINEAR.network(outputs=2), np.array([[1.0, 2.0, 2.0]]), jr.key(0), draws=DRAWS)
 
 
+@pytest.mark.slow
 def test_variance_of_a_linear_network_is_a_product(linear):
     """E|z|^2/n = q C_w^l at every width, here q = |x|^2/d = 3."""
     exact = 3.0 * np.array([1.5, 1.5**2, 1.5**2])

@@ -107,6 +107,7 @@ def _with(model, vector, X):
     return jax.vmap(jax.flatten_util.ravel_pytree(model)[1](vector))(jnp.asarray(X))
 
 
+@pytest.mark.slow
 def test_movement_is_relative_to_each_array(data):
     X, T, X_test = data
     model = sample(MLP(width=8, depth=1).network(K), KEY, D)
@@ -142,6 +143,7 @@ def test_an_overflow_is_a_divergence_and_no_nan_is_recorded(data):
         assert np.all(np.isfinite(part))
 
 
+@pytest.mark.slow
 def test_a_diverging_tangent_model_does_not_stop_the_network():
     # Two linear layers with one datum: between 2/λ and 4/λ the network catapults and its tangent model diverges.
     width = 512
@@ -161,6 +163,7 @@ def test_a_diverging_tangent_model_does_not_stop_the_network():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.slow
 def test_mini_batches_follow_from_the_key(data, name):
     X, T, X_test = data
     model = sample(MLP(width=8, depth=1).network(K), KEY, D)
@@ -196,6 +199,7 @@ def test_the_first_step_of_adam_is_the_rate_times_the_sign(data):
     np.testing.assert_allclose(moved, 0.01 * np.sign(T.T @ X), rtol=2e-8 / gradient.min())
 
 
+@pytest.mark.slow
 def test_progress_counts_every_step_once(data):
     X, T, X_test = data
     for name in ("gd", "flow"):

@@ -30,6 +30,7 @@ def images(count: int, shape: tuple[int, ...] = (6, 5, 2), seed: int = 0) -> np.
 
 SAME, VALID, CIRCULAR = ({"padding": one} for one in ("SAME", "VALID", "CIRCULAR"))
 CASES = {
+    "small": (network(GlobalPool(), SAME), (3, 3, 1)),
     "same": (network(GlobalPool(), SAME, SAME), (6, 5, 2)),
     "flat": (network(Flatten(), SAME, VALID), (6, 5, 2)),
     "sum, strides": (network(GlobalPool("sum"), {"strides": 2}, SAME, {"strides": (1, 2)}), (7, 5, 1)),
@@ -64,7 +65,7 @@ CASES = {
         (4, 5, 2),
     ),
 }
-QUICK = ("same", "flat", "valid, strides")
+QUICK = ("small",)
 EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES]
 
 
@@ -97,7 +98,8 @@ def test_kernels_are_symmetric_and_positive(name):
         assert np.linalg.eigvalsh(matrix)[0] > -1e-13 * largest(matrix)
 
 
-@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["same", "flat"])
+@pytest.mark.slow
 def test_batches_change_nothing(monkeypatch, name):
     architecture, shape = CASES[name]
     X, Y = images(4, shape), images(3, shape, seed=1)
@@ -109,6 +111,7 @@ def test_batches_change_nothing(monkeypatch, name):
         np.testing.assert_allclose(one.nngp, other.nngp, rtol=0, atol=1e-14 * largest(one.nngp))
 
 
+@pytest.mark.slow
 def test_nearly_equal_images_keep_their_distance():
     """The slopes differ by the angle, which a covariance would know to half its digits."""
     X = images(2, (4, 4, 2))[:1]
@@ -121,8 +124,8 @@ def test_nearly_equal_images_keep_their_distance():
 @pytest.mark.parametrize(
     "layers",
     [
-        (Conv(3), Apply("tanh"), GlobalPool()),  # a numerical dual
-        (Conv(3, padding="VALID"), Conv(3, padding="CIRCULAR"), GlobalPool()),
+        pytest.param((Conv(3), Apply("tanh"), GlobalPool()), marks=pytest.mark.slow),  # a numerical dual
+        pytest.param((Conv(3, padding="VALID"), Conv(3, padding="CIRCULAR"), GlobalPool()), marks=pytest.mark.slow),
         (Conv(3), Apply("relu")),
     ],
 )
@@ -131,6 +134,7 @@ def test_other_networks_go_pair_by_pair(layers):
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.slow
 def test_sizes_beyond_float32_are_computed_in_float64(scale):
     X, architecture = images(2, (4, 4, 2)), network(Flatten(), SAME, bias=0.0)
     found = kernel(Chain((Scale(1.0 / scale), *architecture.layers)), scale * X, dtype="float32")
@@ -138,6 +142,7 @@ def test_sizes_beyond_float32_are_computed_in_float64(scale):
 
 
 @pytest.mark.parametrize("head", [GlobalPool(), Flatten()])
+@pytest.mark.slow
 def test_matrices_on_disk_are_the_same(tmp_path, head):
     X, architecture, seen = images(2, (4, 4, 2)), network(head, SAME), []
     kept = kernel(architecture, X, out=tmp_path / "kernels", progress=lambda *done: seen.append(done))

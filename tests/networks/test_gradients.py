@@ -74,6 +74,7 @@ def test_gradients_with_respect_to_variances_and_rates():
     np.testing.assert_allclose(jax.jacrev(ntk)(at), wanted, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradients_with_respect_to_a_parameter_of_an_activation():
     """tanh(az) at variance q is tanh at variance a^2 q, and its slope has one more factor a^2."""
     x, y = jnp.asarray([1.0, 0.5]), jnp.asarray([0.2, -0.7])
@@ -111,6 +112,7 @@ def test_layers_sum_to_the_tangent_kernel():
     np.testing.assert_allclose(sum(part for _, part in parts), kernel(net, X).ntk, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_layers_without_rates_come_last():
     X = inputs("same", 2)
     net = Chain((Dense(), PositionalEmbedding(0.5), Attention(), Flatten(), Dense()))

@@ -89,7 +89,7 @@ def test_the_oracle_has_all_cases():
 
 
 # Networks on images take seconds to compile, so most are among the slow tests.
-LONG = {name for name in COVERED if name.startswith(("conv", "attention"))} - {"conv_same_flatten"}
+LONG = {name for name in COVERED if name.startswith(("conv", "attention"))}
 
 
 @pytest.mark.parametrize("case", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in COVERED])
@@ -211,6 +211,7 @@ def test_residual_equals_the_sum_of_its_parts():
     np.testing.assert_allclose(both.ntk, skip.ntk + 0.36 * inner.ntk, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_large_pre_activations_get_more_terms_or_a_clear_refusal(monkeypatch):
     monkeypatch.setattr(MODULE, "MAX_DEGREE", 512)
     network = MLP(activation="tanh", weight_variance=4.0).network()

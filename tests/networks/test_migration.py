@@ -25,7 +25,15 @@ def test_every_row_is_compared():
     assert [title for title, _ in ROWS] == list(THEIRS) and len(ROWS) >= 14
 
 
-@pytest.mark.parametrize(("title", "program"), ROWS, ids=[title for title, _ in ROWS])
+# Several networks, and those on images and tokens, take seconds to compile.
+LONG = re.compile(r"images|tokens|K = \[")
+EACH = [
+    pytest.param(title, program, id=title, marks=[pytest.mark.slow] * bool(LONG.search(program)))
+    for title, program in ROWS
+]
+
+
+@pytest.mark.parametrize(("title", "program"), EACH)
 def test_row_agrees(title, program):
     scope = {}
     exec(START, scope)

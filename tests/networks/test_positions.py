@@ -146,8 +146,7 @@ def entk(f, X):
     return J @ J.T
 
 
-# A matrix, and picked positions.
-QUICK = ("graph", "slice")
+QUICK = ("slice",)
 FINITE = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in ALL]
 
 
@@ -166,9 +165,7 @@ def test_finite_networks_have_the_kernel_on_average(name):
     assert np.all(np.abs(measured.value - limit) < 5 * measured.error + correction * scale)
 
 
-EXACT = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("same", "pool", "attention, linear"))) for name in ALL
-]
+EXACT = [pytest.param(name, marks=[pytest.mark.slow] * (name != "attention, linear")) for name in ALL]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -191,6 +188,7 @@ def test_kernels_are_symmetric_positive_and_those_of_pairs(name):
 @pytest.mark.parametrize(
     "name", ["valid, strides", *(pytest.param(n, marks=pytest.mark.slow) for n in ("pool", "image"))]
 )
+@pytest.mark.slow
 def test_tiles_change_nothing(monkeypatch, name):
     X, Y = inputs(name, 7), inputs(name, 5, seed=1)
     whole = kernel(ALL[name], X, tolerance=1e-13), kernel(ALL[name], X, Y, tolerance=1e-13)
@@ -224,6 +222,7 @@ def test_dropout_adds_to_the_diagonal_alone():
         np.testing.assert_allclose(one, wanted, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_dropout_of_positions_spares_different_positions():
     X = inputs("same", 2)
     dropped = kernel(Chain((Conv(1), Dropout(0.5), GlobalPool())), X).nngp

@@ -276,6 +276,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_tile_not_by_the_matrix(tmp_path):
     """Inputs in a few copies and some matrices of a tile: not the 144 MB of the two matrices."""
     process = child(MEMORY, str(tmp_path))

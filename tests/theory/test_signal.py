@@ -79,6 +79,7 @@ def test_propagation_of_a_relu_network_is_a_product():
     assert np.all(found.variance[2] == 0)
 
 
+@pytest.mark.slow
 def test_large_inputs_get_the_terms_they_need():
     """The terms grow with the input; the finest result is that of a plain sum over a dense grid."""
     network = MLP(depth=1, activation="tanh").network()

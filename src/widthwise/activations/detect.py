@@ -75,6 +75,7 @@ def _demand_finite(name: str, what: str, z: Array, values: Array) -> None:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows far out has no kinks there
 def find_kinks(fn: Callable) -> tuple[float, ...]:
     """Where the function or one of its first three derivatives jumps, between -32 and 32.
 

@@ -24,6 +24,7 @@ def network(name, parameterisation="ntk"):
         pytest.param("gelu", 1.14491280350776, 26.5485055702237, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_shares_sum_to_the_reference(name, ntk, standard):
     for parameterisation, value in (("ntk", ntk), ("standard", standard)):
         shares = ntk_by_parameter(network(name, parameterisation), X)

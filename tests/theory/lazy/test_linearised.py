@@ -122,6 +122,7 @@ def test_an_ill_conditioned_jacobian_keeps_its_small_singular_values():
     assert float(model.distance()) == pytest.approx(1e10, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_array_of_times_comes_first_in_the_shape():
     model = tangent(J, F0, Y)
     times = jnp.linspace(0.0, 1.0, 6).reshape(2, 3)

@@ -165,6 +165,7 @@ def test_the_deep_bound_is_sound(name):
         assert beta(radius).value <= 60 * worst  # loose, by about an order for three layers, but no more
 
 
+@pytest.mark.slow
 def test_the_deep_bound_falls_with_the_width():
     """Like the width to the -1/2 in the NTK parameterisation."""
     X = unit_rows(np.random.default_rng(0), 4, 10)

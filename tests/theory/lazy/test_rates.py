@@ -68,6 +68,7 @@ def test_the_pl_constant_of_the_wavy_parabola():
     assert half > 1 / 32
 
 
+@pytest.mark.slow
 def test_the_wavy_parabola_decays_as_in_the_reference():
     r"""And $\log R = -\int\mu_s\,ds$, an identity along gradient flow, by Simpson's rule on 201 points."""
     times = jnp.linspace(0.0, 1.0, 201)
@@ -100,6 +101,7 @@ def test_a_quadratic_decays_as_in_the_reference():
     assert float(strongly_convex_decay(1.0, 1.0)) == pytest.approx(0.1353352832, abs=0.5e-10)
 
 
+@pytest.mark.slow
 def test_a_random_strongly_convex_problem_comes_as_near_to_the_bounds_as_in_the_reference():
     rng = np.random.default_rng(0)
     B, c = jnp.asarray(rng.normal(size=(6, 4))), jnp.asarray(rng.normal(size=6))

@@ -140,6 +140,7 @@ def test_it_knows_no_alpha_where_the_output_does_not_start_at_zero():
     assert "a larger alpha does not help" in never.reason
 
 
+@pytest.mark.slow
 def test_a_profile_is_used_on_the_ball_it_certifies():
     problem = reference_problem().at(20.0)
     net = problem.f.net

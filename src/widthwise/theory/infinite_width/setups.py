@@ -82,14 +82,15 @@ def _normals(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
     return np.random.default_rng(np.asarray(jr.key_data(key))).standard_normal(shape)
 
 
-def networks(network: AbstractLayer, in_size: int, key: Array, nets: int) -> Callable:
+def networks(network: AbstractLayer, in_size: int | tuple[int, ...], key: Array, nets: int) -> Callable:
     """Many networks in the NTK parameterisation, whose parameters are standard normal, stacked in one callable."""
-    shape = eqx.filter_eval_shape(sample, network, jr.key(0), in_size)
-    leaves, tree = jax.tree.flatten(shape)
+    shape = eqx.filter_eval_shape(lambda key: sample(network, key, in_size), jr.key(0))
+    drawn, fixed = eqx.partition(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    leaves, tree = jax.tree.flatten(drawn)
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts = np.split(_normals(key, (nets, int(ends[-1]))), ends[:-1], axis=1)
     filled = [jnp.asarray(part.reshape(nets, *leaf.shape)) for part, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(tree, filled)
+    return eqx.combine(jax.tree.unflatten(tree, filled), fixed)
 
 
 @eqx.filter_jit
