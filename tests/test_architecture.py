@@ -141,12 +141,14 @@ def test_only_public_jax(path):
     assert not private, f"{name(path)} uses {sorted(private)}, which JAX may change without notice"
 
 
+OURS = {node.name for module in MODULES for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_concrete_classes_are_final(path):
-    ours = {node.name for module in MODULES for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)}
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef):
-            bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases} & ours
+            bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases} & OURS
             concrete = {base for base in bases if not base.startswith("Abstract")}
             assert not concrete, f"{node.name} inherits from {sorted(concrete)}; only Abstract* classes are inherited"
 

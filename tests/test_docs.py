@@ -16,8 +16,9 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Examples that train a network; pages of cells are long too, and are run when the documentation is built.
+# Examples that train a network, or compile much. Pages of cells are long too; they run when the documentation is built.
 LONG = re.compile(r"\b(report|check)\(")
+FLOWS = re.compile(r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel)\(")
 
 
 def docstrings(path: Path) -> Iterator[tuple[str, str, int]]:
@@ -32,7 +33,8 @@ def docstrings(path: Path) -> Iterator[tuple[str, str, int]]:
 def doctests() -> Iterator:
     for path in MODULES:
         for name, text, line in docstrings(path):
-            yield pytest.param(path, text, line, id=f"{dotted(path)}:{name}")
+            marks = [pytest.mark.slow] * bool(FLOWS.search(text))
+            yield pytest.param(path, text, line, id=f"{dotted(path)}:{name}", marks=marks)
 
 
 @pytest.mark.parametrize(("path", "text", "line"), [*doctests()])

@@ -47,7 +47,7 @@ CHECKED = [name for name in NAMES if ACTIVATIONS[name].smooth or ACTIVATIONS[nam
 MORE = ("leaky_relu", "silu", "sigmoid", "mish", "arctan", "gelu_tanh")
 
 
-@pytest.mark.parametrize("name", one_of_each_kind(CHECKED, (*KINDS, *MORE)))
+@pytest.mark.parametrize("name", one_of_each_kind(CHECKED))
 @pytest.mark.parametrize("pair", PAIRS)
 def test_duals_equal_quadrature(name, pair):
     act = replace(ACTIVATIONS[name], degree=512)
@@ -137,7 +137,7 @@ def test_rectifier_gaps_to_relative_rounding(gap, slope):
 JUMPS = ("sign", "step")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_bounds_are_suprema(name):
     act = ACTIVATIONS[name]
     z = jnp.linspace(-12, 12, 200_001)

@@ -26,6 +26,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_module_runs_and_sets_float64(tmp_path):
     out = tmp_path / "K.npz"
     process = in_a_process("kernel", "iris", *RELU, "--out", str(out), stdout=subprocess.PIPE)

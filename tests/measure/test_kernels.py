@@ -53,6 +53,7 @@ def test_deviation_of_a_linear_network_is_that_of_a_wishart_matrix(linear):
         assert abs(found.squared_bias.value) < 5 * found.squared_bias.error
 
 
+@pytest.mark.slow
 def test_rates_of_a_linear_network(linear):
     _, study = linear
     for name in ("nngp", "ntk"):

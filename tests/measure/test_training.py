@@ -82,6 +82,7 @@ def test_a_model_linear_in_its_parameters_is_its_own_tangent_model(data, name):
     assert run.drift.max() < 100 * ULP
 
 
+@pytest.mark.slow
 def test_the_tangent_model_of_a_network_follows_its_own_closed_form(data):
     X, T, X_test = data
     model = sample(MLP(width=16, depth=1).network(K), KEY, D)

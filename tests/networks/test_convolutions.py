@@ -65,15 +65,23 @@ CASES = {
         (4, 5, 2),
     ),
 }
-QUICK = ("small",)
-EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES]
 
 
 def largest(matrix: np.ndarray) -> float:
     return float(np.abs(matrix).max())
 
 
-@pytest.mark.parametrize("name", EACH)
+def test_a_small_kernel_is_that_of_pairs():
+    architecture, shape = CASES["small"]
+    X = images(1, shape)
+    wanted, found = kernel(architecture, X, method="pairs"), kernel(architecture, X)
+    assert found.method == "displacement by displacement"
+    np.testing.assert_allclose(found.ntk, wanted.ntk, rtol=0, atol=(found.error + wanted.error) * largest(wanted.ntk))
+    np.testing.assert_allclose(found.nngp, wanted.nngp, rtol=0, atol=(found.error + wanted.error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_kernels_are_those_of_pairs(name):
     architecture, shape = CASES[name]
     X, Y = images(3, shape), images(3, shape, seed=1)[::-1][:5]
@@ -88,7 +96,8 @@ def test_kernels_are_those_of_pairs(name):
             np.testing.assert_allclose(short, one, rtol=0, atol=single.error * largest(one))
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_kernels_are_symmetric_and_positive(name):
     architecture, shape = CASES[name]
     found = kernel(architecture, images(3, shape))

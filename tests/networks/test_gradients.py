@@ -104,6 +104,7 @@ def test_pairs_of_different_shapes_are_refused():
         pair_kernel(Dense(), jnp.ones(2), jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_layers_sum_to_the_tangent_kernel():
     X = np.random.default_rng(0).normal(size=(3, 4))
     net = MLP(depth=3, activation="erf", bias_variance=0.1).network()

@@ -155,7 +155,7 @@ def test_zero_inputs_have_the_kernel_of_the_bias_alone():
     assert np.all(np.isfinite(without.ntk))
 
 
-@pytest.mark.parametrize("name", one_of_each_kind())
+@pytest.mark.parametrize("name", one_of_each_kind(default=("relu", "gelu", "tanh")))
 def test_zero_inputs_give_no_nan(name):
     X = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
     result = kernel(MLP(activation=name, weight_variance=1.0, bias_variance=0.0).network(), X)
@@ -163,7 +163,7 @@ def test_zero_inputs_give_no_nan(name):
     assert np.array_equal(result.nngp[0], result.nngp[1])
 
 
-@pytest.mark.parametrize("name", one_of_each_kind())
+@pytest.mark.parametrize("name", one_of_each_kind(default=("relu", "gelu", "tanh")))
 def test_symmetric_and_cross_kernels_are_the_same_kernel(name):
     X = np.random.default_rng(0).normal(size=(7, 3))
     network = MLP(activation=name).network()

@@ -199,6 +199,7 @@ def test_tiles_change_nothing(monkeypatch, name):
         np.testing.assert_allclose(one.nngp, other.nngp, rtol=0, atol=2e-13 * one.nngp.max())
 
 
+@pytest.mark.slow
 def test_positions_that_are_kept_are_positions_of_the_kernel():
     """The kernel of (y, x) is that of (x, y) with inputs and positions exchanged, and readouts are means of it."""
     body = (Conv(3, 1.5, 0.1), Apply("relu"))

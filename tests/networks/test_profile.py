@@ -73,6 +73,7 @@ def test_profiles_are_exact_to_1e_12(name):
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu"])
+@pytest.mark.slow
 def test_two_sets_of_inputs(name):
     X, Y = awkward(0), awkward(2, 30)
     Y[0], Y[1] = X[3], -X[3] + 1e-9 * X[4]

@@ -119,6 +119,7 @@ def child(code: str, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_ENABLE_X64": "1"})
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_at_most_one_tile(tmp_path, monkeypatch):
     process = child(CHILD, str(tmp_path))
     assert process.stdout is not None

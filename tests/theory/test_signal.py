@@ -92,6 +92,7 @@ def test_large_inputs_get_the_terms_they_need():
     assert fine[1] == pytest.approx(np.sum(weight / np.cosh(np.sqrt(8.0) * nodes) ** 4), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_what_no_number_of_terms_reaches_is_refused():
     with pytest.raises(ValueError, match="tolerance"):
         propagation(MLP(depth=1, activation="tanh").network(), [5000.0])

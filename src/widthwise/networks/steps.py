@@ -127,9 +127,9 @@ def _step(layer: AbstractLayer, axes: Axes) -> tuple[Step, Axes]:
         return _mixed(layer, axes, tuple(Window(1) for _ in axes.lengths))
     if isinstance(layer, Apply) and axes.gaussian:
         return _activated(layer.activation), replace(axes, gaussian=False)
-    if isinstance(layer, Scale) and type(layer.factor) in (int, float):
+    if isinstance(layer, Scale) and isinstance(layer.factor, int | float):
         return Scaled(float(layer.factor) ** 2), axes
-    if isinstance(layer, Residual) and type(layer.scale) in (int, float):
+    if isinstance(layer, Residual) and isinstance(layer.scale, int | float):
         return _joined(layer, axes)
     raise _Unsuited
 
@@ -153,7 +153,7 @@ def _joined(layer: Residual, axes: Axes) -> tuple[Step, Axes]:
 
 def _mixed(layer: Conv | Dense, axes: Axes, seen: tuple[Window, ...]) -> tuple[Step, Axes]:
     numbers = (layer.weight_variance, layer.bias_variance, layer.weight_rate, layer.bias_rate)
-    if not all(type(one) in (int, float) for one in numbers):
+    if not all(isinstance(one, int | float) for one in numbers):
         raise _Unsuited
     weight, bias, weight_rate, bias_rate = map(float, numbers)
     kernel, constant = weight_rate, (bias_rate - weight_rate) * bias
