@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 RELU = ("--network", "mlp(depth=1, activation=relu)")  # its kernel is closed, and so quick
 
