@@ -30,7 +30,9 @@ demo: .venv/.core  ## Write the report on the digits data set: widthwise-report/
 
 # Most of the time of the quick tests is compilation, so they are compiled with fewer optimisations; the slow run is
 # compiled as users compile.
-test: export XLA_FLAGS := $(if $(SLOW),,--xla_backend_optimization_level=1) $(XLA_FLAGS)
+ifeq ($(SLOW),)
+test: export XLA_FLAGS := $(strip --xla_backend_optimization_level=1 $(XLA_FLAGS))
+endif
 test: .venv/.dev  ## Run the tests (SLOW=1: the slow ones too)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m "slow or not slow") $(ARGS)
 
