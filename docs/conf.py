@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
-    # In docs/_ext: formulas as MathML, dollars in docstrings, theory pages, benchmarks, and no request to other machines.
+    # In docs/_ext: formulas as MathML, dollars in docstrings, theory pages, benchmarks, no request to other machines.
     "mathml",
     "docstrings",
     "theory_pages",

@@ -5,10 +5,10 @@ from pathlib import Path
 
 INTRODUCTION = """# Benchmarks
 
-What kernels cost, against one matrix product of the inputs with themselves and against `neural-tangents` 0.6.5 with its own
-version of JAX, all in one run. Times are the best of several, in seconds; errors are the largest seen on a block of pairs
-against single pairs in float64, relative to the diagonal. A factor above 1 in the column *peer / ours* says how many times
-faster this package is. `benchmarks/README.md` says how to run them again.
+What kernels cost, against one matrix product of the inputs with themselves and against `neural-tangents` 0.6.5 with
+its own version of JAX, all in one run. Times are the best of several, in seconds; errors are the largest seen on a
+block of pairs against single pairs in float64, relative to the diagonal. A factor above 1 in the column *peer / ours*
+says how many times faster this package is. `benchmarks/README.md` says how to run them again.
 """
 COLUMNS = (
     ("work", lambda row: row["name"]),
@@ -42,7 +42,8 @@ def table(found: dict) -> str:
     kept = [(name, values) for name, values in shown if any(values)]
     lines = [[name for name, _ in kept], ["---"] * len(kept), *zip(*(values for _, values in kept), strict=True)]
     memory = [
-        f"{row['name']}: peak memory {row['ours_peak_memory_bytes'] / 2**30:.2f} GiB for two matrices of {row['n']:,} inputs."
+        f"{row['name']}: peak memory {row['ours_peak_memory_bytes'] / 2**30:.2f} GiB "
+        f"for two matrices of {row['n']:,} inputs."
         for row in rows
         if "ours_peak_memory_bytes" in row
     ]
