@@ -13,6 +13,7 @@ from widthwise.activations import (
     activation,
     error_function,
     exponential,
+    gabor,
     gaussian,
     hermite,
     leaky_relu,
@@ -147,6 +148,7 @@ OURS = {
     "sin(2x+.3)": sinusoid(2.0, 0.3),
     "exp": activation("exp"),
     "bump": gaussian(),
+    "gabor": gabor(),
     "gelu": activation("gelu"),
     "x^2": monomial(2),
     "x^3": polynomial([0.0, 0.0, 0.0, 1.0]),
@@ -220,6 +222,20 @@ def wave(a, b):
     )
 
 
+def packet(alpha, frequency):
+    """Waves e^(iwu) under the Gaussian that the bump has tilted, by matrices."""
+
+    def mean(q1, q2, c):
+        covariance = mp.matrix([[q1, c], [c, q2]])
+        narrowed = mp.eye(2) + alpha * covariance
+        tilted = narrowed**-1 * covariance
+        apart, together = (tilted[0, 0] + tilted[1, 1] + sign * 2 * tilted[0, 1] for sign in (-1, 1))
+        waves = (mp.exp(-(mp.mpf(frequency) ** 2) * part / 2) for part in (apart, together))
+        return (next(waves) - next(waves)) / (2 * mp.sqrt(mp.det(narrowed)))
+
+    return mean
+
+
 def by_angle(n):
     def mean(q1, q2, c):
         s = mp.sqrt(q1 * q2)
@@ -259,6 +275,9 @@ FORMULAS = {
         gaussian(2.0),
         lambda q1, q2, c: 1 / mp.sqrt((1 + 2 * q1) * (1 + 2 * q2) - 4 * c * c),
     ),
+    "exp, shifted": (exponential(2.0, -0.5), lambda q1, q2, c: mp.exp(2 * (q1 + q2 + 2 * c) - 1)),
+    "gabor": (gabor(), packet(2, 1)),
+    "gabor, fast": (gabor(0.5, 3.0), packet(0.5, 3)),
     "rbf": (rbf(2.0), lambda q1, q2, c: mp.exp(-2 * (q1 + q2 - 2 * c))),
     "x^2": (OURS["x^2"], lambda *z: power_sum(2, *z)),
     "x^5": (monomial(5), lambda *z: power_sum(5, *z)),
@@ -299,6 +318,8 @@ def test_opposite_inputs(name):
     out = duals(OURS[name], [(1.3, 1.3, 2.0, 0.0)])
     if name in ("sign", "erf", "sin", "x^3", "h_3"):
         assert out.cogap == 0.0
+    if name == "gabor":
+        assert out.cogap < 1e-28
     if name in ("cos", "bump", "x^2", "h_2", "h_4"):
         assert out.gap < 1e-28
 
@@ -322,7 +343,7 @@ def test_gradients_are_finite_at_equal_opposite_and_zero_inputs(name):
     assert all(np.all(np.isfinite(np.asarray(part))) for part in slopes(corners))
 
 
-@pytest.mark.parametrize("name", ["sin(2x+.3)", "bump", "exp", "relu^3"])
+@pytest.mark.parametrize("name", ["sin(2x+.3)", "bump", "gabor", "exp", "relu^3"])
 def test_the_difference_quotient_of_the_mean_is_the_slope(name):
     """Price: dF/dc = D, here by the fourth-order central difference."""
     c, h, s = -0.4, 1e-3, math.sqrt(0.7 * 1.9)
@@ -345,6 +366,8 @@ def test_the_difference_quotient_of_the_mean_is_the_slope(name):
         (rbf(2.0), lambda z: math.sqrt(2) * math.sin(2 * z + math.pi / 4)),
         (gaussian(3.0), lambda z: math.exp(-1.5 * z * z)),
         (exponential(0.5), lambda z: math.exp(z / 2)),
+        (exponential(0.5, -2.0), lambda z: math.exp(z / 2 - 2)),
+        (gabor(3.0, 0.5), lambda z: math.exp(-1.5 * z * z) * math.sin(z / 2)),
         (error_function(2.0, 0.5, 1.0), lambda z: 2 * math.erf(z / 2) + 1),
         (activation("step"), lambda z: float(z > 0)),
         (activation("normal_cdf"), lambda z: 0.5 * (1 + math.erf(z / math.sqrt(2)))),
@@ -386,7 +409,10 @@ def test_a_second_moment_that_overflows_is_refused():
         (lambda: sinusoid(1.0, math.inf), "phase=inf"),
         (lambda: rbf(-1.0), "gamma=-1.0"),
         (lambda: gaussian(0.0), "alpha=0.0"),
+        (lambda: gabor(-1.0), "alpha=-1.0"),
+        (lambda: gabor(1.0, 0.0), "frequency=0.0"),
         (lambda: exponential(math.inf), "rate=inf"),
+        (lambda: exponential(1.0, math.nan), "shift=nan"),
         (lambda: error_function(0.0), "height=0.0"),
     ],
 )

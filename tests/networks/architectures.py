@@ -11,6 +11,7 @@ from widthwise.networks import (
     Dropout,
     Flatten,
     GlobalPool,
+    Homogeneous,
     LayerNorm,
     Mix,
     Parallel,
@@ -64,6 +65,7 @@ NETWORKS = {
         (conv(), LayerNorm(), Apply("relu"), conv(), LayerNorm(), Apply("erf"), GlobalPool(), Dense(size=1))
     ),
     "rms norm": Chain((conv(), Apply("relu"), RMSNorm(), conv(), Apply("relu"), *READOUT)),
+    "homogeneous": Chain((conv(), Homogeneous("gelu"), conv(), Apply("relu"), *READOUT)),
     "attention, linear": Chain(
         (conv(), Attention("softmax", "linear", 1.2, 1.1, 0.9, 1.3, 0.1), Apply("relu"), *READOUT)
     ),

@@ -63,6 +63,7 @@ REFUSALS = [
     ({"steps": 10**9}, "would take about"),
     ({"seed": -1}, "seed=-1"),
     ({"test_fraction": 1.5}, "test_fraction=1.5"),
+    ({"network": "mlp(parameterisation=mean_field)"}, "mean-field"),
     ({"network": "mlp(width=1000000)"}, "GB of memory.*Take a smaller width"),
     ({"rows": 10**6, "data": "wide"}, "GB of memory.*Take fewer"),
     ({"out": "good.csv"}, "cannot be written"),

@@ -7,6 +7,7 @@ from .dual import Dual, angle, between, ratio, root, superpose
 from .families import (
     error_function,
     exponential,
+    gabor,
     gaussian,
     hermite,
     leaky_relu,
@@ -27,6 +28,7 @@ __all__ = [
     "between",
     "error_function",
     "exponential",
+    "gabor",
     "gaussian",
     "hermite",
     "leaky_relu",

@@ -14,7 +14,7 @@ from widthwise.numerics import nearest, reject
 from . import closed
 from .activation import Activation
 from .detect import check_elementwise, find_kinks
-from .families import error_function, exponential, gaussian, leaky_relu, rbf, rectified_monomial, sinusoid
+from .families import error_function, exponential, gabor, gaussian, leaky_relu, rbf, rectified_monomial, sinusoid
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -69,6 +69,7 @@ _CATALOGUE = (
     replace(sinusoid(1.0, math.pi / 2), name="cos", fn=jnp.cos, closed=closed.cosine),
     replace(exponential(), name="exp", fn=jnp.exp),
     replace(gaussian(), name="gaussian"),
+    replace(gabor(), name="gabor"),
     replace(rbf(), name="rbf"),
     replace(error_function(0.5, math.sqrt(0.5), 0.5), name="normal_cdf"),
     replace(rectified_monomial(2), name="squared_relu"),

@@ -189,17 +189,44 @@ def gaussian(alpha: float = 1.0) -> Activation:
     )
 
 
-def exponential(rate: float = 1.0) -> Activation:
-    """The exponential exp(rate z).
+def gabor(alpha: float = 2.0, frequency: float = 1.0) -> Activation:
+    r"""The wave packet $e^{-\alpha z^2/2}\sin(\omega z)$ with frequency $\omega$.
 
-    Raises ``ValueError`` for a rate that is zero or not finite.
+    Its bounds are those of the triangle inequality, not attained. Raises ``ValueError`` for an alpha that is not
+    positive and finite, and a frequency that is zero or not finite.
 
-    >>> exponential(0.5)
-    Activation(exponential(0.5))
+    >>> round(float(gabor()(jnp.array(0.5))), 6)
+    0.373377
     """
-    _finite(rate=rate)
+    _positive(alpha=alpha)
+    _finite(frequency=frequency)
+    _nonzero(frequency=frequency)
+    rate, wave = math.sqrt(alpha), abs(frequency)
+    return Activation(
+        f"gabor({alpha:g}, {frequency:g})",
+        lambda z: jnp.exp(-0.5 * alpha * z**2) * jnp.sin(frequency * z),
+        closed.stretched(closed.packet(frequency / rate), rate),
+        slope_bound=wave + rate / math.sqrt(math.e),
+        curvature_bound=wave**2 + 2 * wave * rate / math.sqrt(math.e) + alpha,
+        value_bound=1.0,
+    )
+
+
+def exponential(rate: float = 1.0, shift: float = 0.0) -> Activation:
+    r"""The exponential exp(rate z + shift).
+
+    With rate $\sqrt\gamma$ and shift $-\gamma$ it is normalised: $E[s(u)s(v)] = e^{\gamma(\rho-1)}$ at variances of
+    one (see `Homogeneous` for other variances). Raises ``ValueError`` for a rate that is zero or not finite, and a
+    shift that is not finite.
+
+    >>> exponential(0.5), exponential(0.5, -0.25)
+    (Activation(exponential(0.5)), Activation(exponential(0.5, -0.25)))
+    """
+    _finite(rate=rate, shift=shift)
     _nonzero(rate=rate)
-    return Activation(f"exponential({rate:g})", lambda z: jnp.exp(rate * z), closed.stretched(closed.exponential, rate))
+    told = f"{rate:g}" if shift == 0 else f"{rate:g}, {shift:g}"
+    dual = closed.stretched(closed.exponential(shift), rate)
+    return Activation(f"exponential({told})", lambda z: jnp.exp(rate * z + shift), dual)
 
 
 def error_function(height: float = 1.0, rate: float = 1.0, offset: float = 0.0) -> Activation:

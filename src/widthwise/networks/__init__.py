@@ -1,6 +1,6 @@
 """Networks: layers that can be sampled and propagated, and the kernels of their infinite width."""
 
-from .apply import Apply
+from .apply import Apply, Homogeneous
 from .attention import Attention
 from .builders import MLP, sample
 from .chain import Chain, Composed, Residual, Shortcut
@@ -34,6 +34,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalPool",
+    "Homogeneous",
     "Kernels",
     "LayerNorm",
     "MaxPool",

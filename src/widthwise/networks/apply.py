@@ -6,9 +6,9 @@ from dataclasses import replace
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from widthwise.activations import Activation, Dual, activation, ratio
+from widthwise.activations import Activation, Dual, activation, ratio, root
 from widthwise.numerics import reject
 
 from .layer import AbstractLayer, Shape
@@ -42,6 +42,39 @@ class Apply(AbstractLayer):
         # An error of the correlation is passed on by the slope of the correlation map.
         gain = jnp.maximum(1.0, ratio(jnp.abs(dual.slope) * pair.scale, after.scale, 1.0))
         return replace(after, error=jnp.max(gain) * pair.error + jnp.max(dual.error))
+
+
+class Homogeneous(AbstractLayer):
+    r"""An activation that scales with its input: $r\,s(z/r)$, with r the root mean square of the channels.
+
+    $K' = \sqrt{K_{xx}K_{yy}}F(\rho)$ and $\Theta' = D(\rho)\Theta$, with F and D the dual of s at variances of one (the
+    gradient through r is $O(1/n)$). The normalised exponential of the literature, $K' = \sqrt{K_{xx}K_{yy}}
+    e^{\gamma(\rho-1)}$, is that of ``exponential(gamma**0.5, -gamma)`` (derived in this project). Takes what `Apply`
+    takes, and raises the same.
+
+    >>> Homogeneous("gelu").activation
+    Activation(gelu)
+    """
+
+    activation: Activation = eqx.field(converter=activation)
+
+    def sample(self, key: Array, shape: Shape, width: int | None = None) -> tuple[Callable, Shape]:
+        return Rescaled(self.activation), shape
+
+    def propagate(self, pair: Pair) -> Pair:
+        xx, yy = (ratio(variance, variance) for variance in (pair.xx, pair.yy))
+        after = Apply(self.activation).propagate(replace(pair, xx=xx, yy=yy))
+        return replace(after, xx=pair.xx * after.xx, yy=pair.yy * after.yy)
+
+
+class Rescaled(eqx.Module):
+    """A finite activation of the channels over their root mean square, multiplied by it again."""
+
+    activation: Activation
+
+    def __call__(self, x: Float[Array, "*p c"]) -> Float[Array, "*p c"]:
+        size = root(jnp.mean(x**2, axis=-1, keepdims=True))
+        return size * self.activation(ratio(x, size))
 
 
 def demand_gaussian(layer: AbstractLayer, pair: Pair) -> None:

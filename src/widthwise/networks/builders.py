@@ -20,7 +20,8 @@ class MLP:
 
     ``weight_variance`` $C_w$ and ``bias_variance`` $C_b$ of the hidden layers default to the
     activation's critical initialisation, or to (1, 0) where it has none; the readout has $C_w = 1$
-    and no bias. Raises ``ValueError`` for a width or depth below 1, a negative variance, an
+    and no bias. With ``parameterisation="mean_field"`` only the readout is scaled so, and the hidden layers as in
+    ``"ntk"`` (see `Dense`). Raises ``ValueError`` for a width or depth below 1, a negative variance, an
     unknown activation or parameterisation.
 
     >>> MLP(width=64, depth=1, activation="relu").network().layers[0]
@@ -55,7 +56,8 @@ class MLP:
     def network(self, outputs: int = 1) -> Chain:
         """The network as a chain of layers with so many outputs."""
         check_count("outputs", outputs)
-        hidden = Dense(*self.variances, self.width, self.parameterisation)
+        within = "ntk" if self.parameterisation == "mean_field" else self.parameterisation
+        hidden = Dense(*self.variances, self.width, within)
         block = (hidden, Apply(activation(self.activation)))
         return Chain(block * self.depth + (Dense(1.0, 0.0, outputs, self.parameterisation),))
 

@@ -16,7 +16,7 @@ from widthwise.numerics import nearest, reject
 from .layer import AbstractLayer, Role, Shape
 from .pair import Pair, add, constant
 
-PARAMETERISATIONS = ("ntk", "standard")
+PARAMETERISATIONS = ("ntk", "standard", "mean_field")
 
 
 class Affine(eqx.Module):
@@ -59,6 +59,10 @@ class Dense(AbstractLayer):
     $\Theta' = n_{in}K + 1 + C_w\Theta$, which needs the widths, so give every ``size``. There is a
     bias where $C_b > 0$; ``use_bias=True`` trains one that starts at zero (it counts in the
     standard parameterisation), ``use_bias=False`` needs $C_b = 0$.
+    ``parameterisation="mean_field"``: the output of ``"ntk"`` divided by $\sqrt{n_{in}}$, for the readout of a network
+    whose learning rates are all multiplied by $n_{in}$: $K' = 0$, and $\Theta' = C_wK + C_b + C_w\Theta$ in the time
+    of these rates. With one hidden layer this is the mean-field limit, with more it is muP. In contrast to the other
+    two, the tangent kernel moves in training however wide the network is (Chizat & Bach 2018; Yang & Hu 2021).
 
     ``weight_rate`` and ``bias_rate`` multiply the learning rates of W and b, and with them their share of $\Theta'$;
     0 freezes them. On images and sequences the layer acts on the channels, alike at every position.
@@ -98,6 +102,8 @@ def scaled_weights(layer, weight: Array, bias: Array | None, fan_in: int) -> tup
     weight_scale, bias_scale = math.sqrt(layer.weight_variance / fan_in), math.sqrt(layer.bias_variance)
     if layer.parameterisation == "standard":
         return weight_scale * weight, None if bias is None else bias_scale * bias, 1.0, 1.0
+    if layer.parameterisation == "mean_field":
+        weight_scale, bias_scale = weight_scale / math.sqrt(fan_in), bias_scale / math.sqrt(fan_in)
     return weight, bias, weight_scale, bias_scale
 
 
@@ -109,7 +115,7 @@ def rates(layer) -> tuple[float, float]:
 def mixed_channels(layer, pair: Pair, fan_in: int | None) -> Pair:
     r"""The pair $K' = C_wK + C_b$ after fresh weights with so large a fan-in, and its tangent kernel."""
     moved = add(pair.scaled(layer.weight_variance), constant(layer.bias_variance, pair))
-    if layer.parameterisation == "ntk":
+    if layer.parameterisation != "standard":
         weights, biases = layer.weight_variance * pair.xy, layer.bias_variance
     elif fan_in is None:
         reject(
@@ -120,7 +126,14 @@ def mixed_channels(layer, pair: Pair, fan_in: int | None) -> Pair:
     else:
         weights, biases = fan_in * pair.xy, 1.0 if biased(layer) else 0.0
     own = layer.weight_rate * weights + layer.bias_rate * biases
-    return replace(moved, ntk=own + moved.ntk, size=layer.size, gaussian=True)
+    after = replace(moved, ntk=own + moved.ntk, size=layer.size, gaussian=True)
+    return _vanished(after) if layer.parameterisation == "mean_field" else after
+
+
+def _vanished(pair: Pair) -> Pair:
+    """The pair of a signal that is zero in the limit, with the same tangent kernel."""
+    zero, one = jnp.zeros_like(pair.xx), jnp.ones_like(pair.gap)
+    return replace(pair, xx=zero, yy=zero, gap=one, cogap=one)
 
 
 def chosen_size(layer, width: int | None) -> int:
@@ -177,6 +190,6 @@ def check_parameterisation(value: str) -> None:
     if value not in PARAMETERISATIONS:
         reject(
             f"parameterisation {value!r}{nearest(str(value), PARAMETERISATIONS)}",
-            f"Known are {' and '.join(PARAMETERISATIONS)}",
+            f"Known are {', '.join(PARAMETERISATIONS)}",
             "Choose one of them",
         )

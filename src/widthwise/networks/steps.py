@@ -153,7 +153,7 @@ def _joined(layer: Residual, axes: Axes) -> tuple[Step, Axes]:
 
 def _mixed(layer: Conv | Dense, axes: Axes, seen: tuple[Window, ...]) -> tuple[Step, Axes]:
     numbers = (layer.weight_variance, layer.bias_variance, layer.weight_rate, layer.bias_rate)
-    if not all(isinstance(one, int | float) for one in numbers):
+    if layer.parameterisation == "mean_field" or not all(isinstance(one, int | float) for one in numbers):
         raise _Unsuited
     weight, bias, weight_rate, bias_rate = map(float, numbers)
     kernel, constant = weight_rate, (bias_rate - weight_rate) * bias

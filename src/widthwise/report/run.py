@@ -87,15 +87,20 @@ def report(
 
 
 def _network(network: str | MLP) -> MLP:
-    if isinstance(network, str):
-        return parse_network(network)
-    if not isinstance(network, MLP):
+    spec = parse_network(network) if isinstance(network, str) else network
+    if not isinstance(spec, MLP):
         reject(
-            f"a network of type {type(network).__name__}",
+            f"a network of type {type(spec).__name__}",
             "The report takes an MLP, whose width it can vary, or one in words",
             "Pass MLP(width=512, depth=3, activation='gelu'), or the same as text",
         )
-    return network
+    if spec.parameterisation == "mean_field":
+        reject(
+            "a network in the mean-field parameterisation",
+            "The report holds training against a kernel that stays as it is, and there it moves at every width",
+            "Use parameterisation='ntk' or 'standard'; widthwise.kernel gives the kernel at initialisation",
+        )
+    return spec
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from .error_function import erf
 from .gelu import gelu
 from .polynomials import hermite, polynomial
 from .rectifiers import linear, negative_slope, rectified_power, rectifier, sign
-from .waves import bump, cosine, exponential, fourier, sine
+from .waves import bump, cosine, exponential, fourier, packet, sine
 
 __all__ = [
     "bump",
@@ -18,6 +18,7 @@ __all__ = [
     "hermite",
     "linear",
     "negative_slope",
+    "packet",
     "polynomial",
     "rectified_power",
     "rectifier",

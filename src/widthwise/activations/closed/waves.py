@@ -5,17 +5,24 @@ Legend as in ``dual``: variances $q_1, q_2$, $s = \sqrt{q_1 q_2}$, $c = s\cos\th
 cogap) of one pair and returns a ``Dual``.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from ..dual import Dual, Scalar, between, ratio, root, rounding
 
 
-def exponential(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
-    r"""Dual of $e^z$: $F = D = e^{(q_1+q_2)/2+c}$."""
-    s, half = root(xx) * root(yy), _half(xx, yy)
-    new_gap = -jnp.expm1(-half - s * gap)
-    slope = jnp.exp(half + s * (1 + 0.5 * (cogap - gap)))
-    return Dual(jnp.exp(2 * xx), jnp.exp(2 * yy), new_gap, 2 - new_gap, slope, rounding(gap))
+def exponential(shift: float) -> Callable:
+    r"""Dual of $e^{z+b}$: $F = D = e^{(q_1+q_2)/2+c+2b}$."""
+
+    def of(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
+        s, half = root(xx) * root(yy), _half(xx, yy)
+        new_gap = -jnp.expm1(-half - s * gap)
+        slope = jnp.exp(half + s * (1 + 0.5 * (cogap - gap)) + 2 * shift)
+        powers = jnp.exp(2 * xx + 2 * shift), jnp.exp(2 * yy + 2 * shift)
+        return Dual(*powers, new_gap, 2 - new_gap, slope, rounding(gap))
+
+    return of
 
 
 def fourier(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
@@ -55,6 +62,37 @@ def bump(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
     new_gap = over / (delta + jnp.sqrt(p * r * delta))
     slope = 0.5 * s * (cogap - gap) / (delta * jnp.sqrt(delta))
     return Dual(1 / p, 1 / r, new_gap, 2 - new_gap, slope, rounding(gap))
+
+
+def packet(frequency: float) -> Callable:
+    r"""Dual of $e^{-z^2/2}\sin(\omega z)$.
+
+    The bump tilts the Gaussian: with $t = q_1+q_2$, $w = q_1q_2-c^2$ and $\Delta = 1+t+w$, the signals behave as if
+    they had variances of sum $S = (t+2w)/\Delta$ and covariance $c' = c/\Delta$:
+    $F = \Delta^{-1/2}e^{-\omega^2S/2}\sinh\omega^2c'$, and $D = \partial F/\partial c$ at fixed variances
+    (derived in this project). The correlation is that of the bump, times that of the sine at the tilted variances,
+    times $e^{-\omega^2(S-a-b)/2}$ with $a = q_1/(1+2q_1)$ and $b$ likewise, where $S \ge a+b$: no digit is lost.
+    """
+    power = frequency * frequency
+
+    def of(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
+        s, t = root(xx) * root(yy), xx + yy
+        p, r, w = 1 + 2 * xx, 1 + 2 * yy, s * s * gap * cogap
+        aligned, delta = jnp.sqrt(p) * jnp.sqrt(r), 1 + t + w
+        over = 0.5 * (2 * (xx - yy) / (jnp.sqrt(p) + jnp.sqrt(r))) ** 2 + w  # delta - aligned
+        near = over / (delta + jnp.sqrt(aligned * delta))
+        spread = (xx - yy) ** 2 / ((1 + t) * p * r) + w * (2 + t) / ((1 + t) * delta)  # S - a - b
+        fall = -jnp.expm1(-0.5 * power * spread)
+        gaps = (over + aligned * gap) / delta, (over + aligned * cogap) / delta
+        inner = sine(power * xx / p, power * yy / r, *gaps)
+        new_gap, new_cogap = (near + (1 - near) * (fall + (1 - fall) * one) for one in (inner.gap, inner.cogap))
+        tilted = power * s / delta, power * (_half(xx, yy) + w) / delta
+        sinh, cosh, c = _sinh(*tilted, gap, cogap), _cosh(*tilted, gap, cogap), 0.5 * s * (cogap - gap) / delta
+        slope = sinh * c * (1 + power * (2 + t) / delta) + power * cosh * (1 / delta + 2 * c * c)
+        fxx, fyy = inner.xx / jnp.sqrt(p), inner.yy / jnp.sqrt(r)
+        return Dual(fxx, fyy, between(new_gap), between(new_cogap), slope / jnp.sqrt(delta), rounding(gap))
+
+    return of
 
 
 def _half(xx, yy):
