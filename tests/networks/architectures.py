@@ -64,6 +64,9 @@ NETWORKS = {
     "layer norm": Chain(
         (conv(), LayerNorm(), Apply("relu"), conv(), LayerNorm(), Apply("erf"), GlobalPool(), Dense(size=1))
     ),
+    "layer norm, activation": Chain(
+        (conv(), Apply("relu"), LayerNorm(), conv(), Apply("softplus"), LayerNorm(), GlobalPool(), Dense(size=1))
+    ),
     "rms norm": Chain((conv(), Apply("relu"), RMSNorm(), conv(), Apply("relu"), *READOUT)),
     "homogeneous": Chain((conv(), Homogeneous("gelu"), conv(), Apply("relu"), *READOUT)),
     "attention, linear": Chain(

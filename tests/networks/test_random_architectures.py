@@ -64,6 +64,7 @@ def block(draw: Draw, positions: bool) -> tuple:
     return {
         "plain": (act, weights),
         "norm": (LayerNorm(), act, weights),
+        "norm after": (act, LayerNorm(), weights),
         "rms": (act, RMSNorm(), weights),
         "residual": (Residual(Chain((act, weights)), draw.between(0.1, 2.0)),),
         "parallel": (Parallel((weights, Chain((act, other)))),),

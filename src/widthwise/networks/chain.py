@@ -8,20 +8,11 @@ from jaxtyping import Array, Float
 
 from widthwise.numerics import reject
 
+from .apply import Apply
 from .dense import check_variance
-from .layer import AbstractLayer, Shape, through
+from .layer import AbstractLayer, Composed, Shape, through
+from .norm import LayerNorm, NormedActivation
 from .pair import Pair, add
-
-
-class Composed(eqx.Module):
-    """Finite pieces, one after the other."""
-
-    pieces: tuple[Callable, ...]
-
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        for piece in self.pieces:
-            x = piece(x)
-        return x
 
 
 class Chain(AbstractLayer):
@@ -50,9 +41,19 @@ class Chain(AbstractLayer):
         return Composed(tuple(pieces)), shape
 
     def propagate(self, pair: Pair) -> Pair:
-        for layer in self.layers:
+        for layer in self.units:
             pair = through(layer, pair)
         return pair
+
+    @property
+    def units(self) -> tuple[AbstractLayer, ...]:
+        """The layers as pairs go through them: an activation and the layer norm straight after it are one."""
+        units = []
+        for layer in self.layers:
+            if isinstance(layer, LayerNorm) and units and isinstance(units[-1], Apply):
+                layer = NormedActivation(units.pop(), layer)
+            units.append(layer)
+        return tuple(units)
 
 
 def is_fresh(layer: AbstractLayer) -> bool:

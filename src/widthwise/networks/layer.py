@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import equinox as eqx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from .pair import Pair
 
@@ -57,3 +57,14 @@ def through(layer: AbstractLayer, pair: Pair) -> Pair:
         return after  # layers that hold layers have propagated them
     left, right = (layer.propagate(own) for own in pair.within)
     return replace(after, within=(left, right))
+
+
+class Composed(eqx.Module):
+    """Finite pieces, one after the other."""
+
+    pieces: tuple[Callable, ...]
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        for piece in self.pieces:
+            x = piece(x)
+        return x

@@ -66,7 +66,7 @@ def propagated(network: AbstractLayer, tile: Tile) -> Tile:
     """A tile after a network."""
     if not isinstance(network, Chain):
         return _step(network, tile)
-    for layer in network.layers:
+    for layer in network.units:
         tile = propagated(layer, tile)
     return tile
 

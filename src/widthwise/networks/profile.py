@@ -184,7 +184,7 @@ def _through(network: AbstractLayer, pairs: _Pairs) -> _Pairs:
     """Layer by layer, so that equal layers are compiled once: deep networks repeat themselves."""
     if not isinstance(network, Chain):
         return _step(network, pairs)
-    for layer in network.layers:
+    for layer in network.units:
         pairs = _through(layer, pairs)
     return pairs
 
