@@ -16,7 +16,7 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Examples that train a network, or compile much. Pages of cells are long too; they run when the documentation is built.
+# Examples that train a network, or compile much.
 LONG = re.compile(r"\b(report|check)\(")
 FLOWS = re.compile(r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel)\(")
 
@@ -54,15 +54,12 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def programs() -> Iterator:
-    """What a reader would run: each `python` block by itself, the code cells of one page together."""
+    """What a reader would run: each `python` block by itself. Code cells run when the documentation is built."""
     for page in PAGES:
-        found = list(blocks(page))
-        alone = [content for language, content in found if language == "python"]
-        cells = "\n".join(content for language, content in found if language.startswith("{code-cell}"))
-        for number, program in enumerate([*alone, cells], start=1):
-            if program.strip():
-                marks = [pytest.mark.slow] if LONG.search(program) or program == cells else []
-                yield pytest.param(program, id=f"{page.relative_to(ROOT)}:{number}", marks=marks)
+        alone = [content for language, content in blocks(page) if language == "python"]
+        for number, program in enumerate(alone, start=1):
+            marks = [pytest.mark.slow] if LONG.search(program) else []
+            yield pytest.param(program, id=f"{page.relative_to(ROOT)}:{number}", marks=marks)
 
 
 @pytest.mark.parametrize("program", [*programs()])

@@ -84,8 +84,8 @@ def test_a_small_kernel_is_that_of_pairs():
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_are_those_of_pairs(name):
     architecture, shape = CASES[name]
-    X, Y = images(3, shape), images(3, shape, seed=1)[::-1][:5]
-    for sets in ((X,), (X, Y)):
+    X, Y = images(3, shape), np.concatenate([images(3, shape, seed=1)[:4], images(3, shape)[::-1]])
+    for sets in [(X,)] * (name in ("same", "flat")) + [(X, Y)]:  # each compiles much
         wanted, found = kernel(architecture, *sets, method="pairs"), kernel(architecture, *sets)
         single = kernel(architecture, *sets, dtype="float32")
         assert found.method in ("displacement by displacement", "position by position")

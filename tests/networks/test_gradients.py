@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kinds import one_of_each_kind
+from kinds import NAMES, one_of_each_kind
 from networks.architectures import ALL, inputs
-from widthwise.activations import Activation, activation
+from widthwise.activations import ACTIVATIONS, Activation, activation
 from widthwise.networks import (
     MLP,
     Apply,
@@ -39,7 +39,11 @@ def network(name):
     return Chain((Dense(1.5, 0.1), Apply(name), Dense(1.2, 0.1), Apply(name), Dense()))
 
 
-@pytest.mark.parametrize("name", one_of_each_kind(default=("relu",)))
+# Of the numerical duals, a series and one by cells stand for all: the code is the same.
+DIFFERENT = [name for name in NAMES if ACTIVATIONS[name].closed or name in ("tanh", "elu")]
+
+
+@pytest.mark.parametrize("name", one_of_each_kind(DIFFERENT, default=("relu",)))
 def test_gradients_equal_differences_and_are_finite_everywhere(name):
     x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)))
 

@@ -69,7 +69,7 @@ _CATALOGUE = (
     replace(sinusoid(1.0, math.pi / 2), name="cos", fn=jnp.cos, closed=closed.cosine),
     replace(exponential(), name="exp", fn=jnp.exp),
     replace(gaussian(), name="gaussian"),
-    replace(gabor(), name="gabor"),
+    replace(gabor(), name="gabor", slope_bound=1.0, curvature_bound=2.1153218510200773, value_bound=0.3966529610854711),
     replace(rbf(), name="rbf"),
     replace(error_function(0.5, math.sqrt(0.5), 0.5), name="normal_cdf"),
     replace(rectified_monomial(2), name="squared_relu"),

@@ -14,6 +14,7 @@ from .kernel import Kernels, kernel
 from .layer import AbstractLayer
 from .layerwise import ntk_by_layer
 from .norm import LayerNorm, RMSNorm
+from .padded import Padded
 from .pair import Pair
 from .pool import Flatten, GlobalPool, Pool
 from .positions import Mix, PositionalEmbedding, Resize, Slice
@@ -39,6 +40,7 @@ __all__ = [
     "LayerNorm",
     "MaxPool",
     "Mix",
+    "Padded",
     "Pair",
     "Parallel",
     "Pool",

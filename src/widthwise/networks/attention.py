@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from widthwise.activations import ACTIVATIONS, Activation, activation, root
 from widthwise.numerics import nearest, reject
@@ -26,6 +26,7 @@ from .pair import AllPositionsNeeded, Pair, add, constant
 from .pool import demand_positions
 
 SCALINGS = ("linear", "root")
+Present = tuple[Bool[Array, "..."] | None, ...]
 
 
 def _weights(given) -> str | Activation:
@@ -89,26 +90,26 @@ class Attention(AbstractLayer):
         demand_positions(self, shape[:-1])
         return sampled_heads(self, key, shape, width, self._attend)
 
-    def propagate(self, pair: Pair) -> Pair:
+    def propagate(self, pair: Pair, present: Present = (None, None)) -> Pair:
+        """Map a pair; ``present`` says at which positions of x and of y there is a token, everywhere unless given."""
         demand_positions(self, pair.positions)
         if not pair.crossed:
             raise AllPositionsNeeded
+        present = tuple(None if part is None else part.reshape(-1) for part in present)
         tokens = with_positions(pair, (math.prod(pair.positions),))
         if self.scaling == "linear":
-            after = self._deterministic(tokens)
+            after = self._deterministic(tokens, present)
         else:
-            after = self._drawn(tokens) if self.drawn else self._entrywise(tokens)
+            after = self._drawn(tokens, present) if self.drawn else self._entrywise(tokens)
         return with_positions(after, pair.positions)
 
-    def _attend(self, logits: Float[Array, "..."]) -> Float[Array, "..."]:
-        if isinstance(self.weights, Activation):
-            return self.weights(logits)
-        return jax.nn.softmax(logits, axis=-1)
+    def _attend(self, logits: Float[Array, "..."], present: Bool[Array, "..."] | None = None) -> Float[Array, "..."]:
+        return self.weights(logits) if isinstance(self.weights, Activation) else _softmax(logits, present)
 
-    def _deterministic(self, pair: Pair) -> Pair:
+    def _deterministic(self, pair: Pair, present: Present) -> Pair:
         """Attention weights that do not depend on the draw."""
         mixing = (self.query_variance * self.key_variance) ** 0.5
-        left, right = (self._attend(mixing * part.xy) for part in pair.own)
+        left, right = (self._attend(mixing * part.xy, seen) for part, seen in zip(pair.own, present, strict=True))
         moved = combined(pair, lambda v: jnp.tensordot(left, v, 1), lambda v: jnp.tensordot(right, v, 1))
         return finished(self, moved)
 
@@ -120,16 +121,25 @@ class Attention(AbstractLayer):
         xy, ntk = _attended(self.weights, variance, pair)
         return finished(self, from_covariance(pair, x, y, xy, ntk))
 
-    def _drawn(self, pair: Pair) -> Pair:
+    def _drawn(self, pair: Pair, present: Present) -> Pair:
         """Softmax of Gaussian logits, by draws."""
         variance, key = self.query_variance * self.key_variance, jr.key(self.seed)
-        (x, _), (y, _) = (_softmaxed(key, self.draws, variance, part) for part in pair.own)
-        xy, ntk = _softmaxed(key, self.draws, variance, pair)
+        own = zip(pair.own, present, strict=True)
+        (x, _), (y, _) = (_softmaxed(key, self.draws, variance, part, (seen, seen)) for part, seen in own)
+        xy, ntk = _softmaxed(key, self.draws, variance, pair, present)
         # Beside the standard error of the draws, rounding is nothing.
         return finished(self, replace(from_covariance(pair, x, y, xy, ntk), error=pair.error))
 
 
-def _softmaxed(key: Array, draws: int, variance: float | Array, pair: Pair) -> tuple[Array, Array]:
+def _softmax(logits: Float[Array, "..."], present: Bool[Array, "..."] | None) -> Float[Array, "..."]:
+    """The softmax of every row, over the tokens that are present."""
+    if present is not None:
+        seen = jnp.expand_dims(present, tuple(range(logits.ndim - 1)))
+        logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def _softmaxed(key: Array, draws: int, variance: float | Array, pair: Pair, present: Present) -> tuple[Array, Array]:
     r"""Mean covariance and tangent kernel (a, c) after softmax attention with Gaussian logits, over draws.
 
     The logits of x and y are the diagonal blocks of $\sigma_{QK}RZR$, with R the root of the covariance of all tokens
@@ -143,8 +153,8 @@ def _softmaxed(key: Array, draws: int, variance: float | Array, pair: Pair) -> t
 
     def one(key: Array) -> tuple[Array, Array]:
         logits = variance**0.5 * root_of @ jr.normal(key, together.shape, K.dtype) @ root_of
-        P = jax.nn.softmax(logits[:tokens, :tokens], axis=-1)
-        Q = P if pair.itself else jax.nn.softmax(logits[tokens:, tokens:], axis=-1)
+        P = _softmax(logits[:tokens, :tokens], present[0])
+        Q = P if pair.itself else _softmax(logits[tokens:, tokens:], present[1])
         covariance = P @ K @ Q.T
         through_logits = (2.0 * K + T) * _pulled(P, Q, K, K) + K * _pulled(P, Q, K, T)
         return covariance, P @ T @ Q.T + variance * through_logits
@@ -217,15 +227,15 @@ class Heads(eqx.Module):
     attend: Callable = eqx.field(static=True)
     linear: bool = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, "*p n"]) -> Float[Array, "*p size"]:
-        tokens = x.reshape(-1, x.shape[-1])
+    def __call__(self, x: Float[Array, "*p n"], present: Bool[Array, "*p"] | None = None) -> Float[Array, "*p size"]:
+        tokens, seen = x.reshape(-1, x.shape[-1]), None if present is None else present.reshape(-1)
         query, key, value = (
             jnp.einsum("sn,hnd->hsd", tokens, part) / math.sqrt(tokens.shape[1])
             for part in (self.query, self.query if self.key is None else self.key, self.value)
         )
         size = query.shape[-1]
         logits = self.scales[0] * jnp.einsum("hsd,htd->hst", query, key) / (size if self.linear else math.sqrt(size))
-        heads = jnp.einsum("hst,htd->shd", self.attend(logits), value).reshape(len(tokens), -1)
+        heads = jnp.einsum("hst,htd->shd", self.attend(logits, seen), value).reshape(len(tokens), -1)
         z = self.scales[1] * (heads @ self.out) / math.sqrt(heads.shape[1])
         z = z if self.bias is None else z + self.scales[2] * self.bias[None, :]
         return z.reshape(*x.shape[:-1], -1)

@@ -111,7 +111,10 @@ class Residual(AbstractLayer):
         return Shortcut(branch, self.scale), out
 
     def propagate(self, pair: Pair) -> Pair:
-        branch = through(self.branch, pair)
+        return self.joined(pair, through(self.branch, pair))
+
+    def joined(self, pair: Pair, branch: Pair) -> Pair:
+        """The sum of what came and of what the branch made of it."""
         if branch.positions != pair.positions:
             reject(
                 f"a residual branch from positions {pair.positions} to {branch.positions}",

@@ -70,7 +70,10 @@ class Parallel(AbstractLayer):
         return Joined(pieces, self.join), (*shapes[0][:-1], size)
 
     def propagate(self, pair: Pair) -> Pair:
-        parts = [through(branch, pair) for branch in self.branches]
+        return self.joined([through(branch, pair) for branch in self.branches])
+
+    def joined(self, parts: list[Pair]) -> Pair:
+        """What the branches made, put together."""
         if len({part.positions for part in parts}) > 1:
             reject(
                 f"branches that end at positions {' and '.join(str(part.positions) for part in parts)}",
@@ -88,7 +91,10 @@ class Joined(eqx.Module):
     join: str = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        parts = [branch(x) for branch in self.branches]
+        return self.joined([branch(x) for branch in self.branches])
+
+    def joined(self, parts: list[Array]) -> Array:
+        """The outputs of the branches, put together."""
         if self.join == "concatenate":
             return jnp.concatenate(parts, axis=-1)
         return reduce(jnp.add if self.join == "sum" else jnp.multiply, parts)

@@ -117,7 +117,7 @@ class Normed(eqx.Module):
 
     def __call__(self, x: Float[Array, "*p c"]) -> Float[Array, "*p c"]:
         x = x - jnp.mean(x, axis=-1, keepdims=True) if self.centred else x
-        return x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + self.epsilon)
+        return ratio(x, root(jnp.mean(x**2, axis=-1, keepdims=True) + self.epsilon))
 
 
 def _normed(pair: Pair, epsilon: float) -> Pair:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from widthwise.activations import root, superpose
 
@@ -66,11 +66,11 @@ class Pair(eqx.Module):
         """The variances of y, in a shape that fits the moments between the inputs."""
         return self.along_y(self.yy)
 
-    def along_x(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    def along_x(self, values: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         """Values at the positions of x (\\*p), shaped to fit the moments between the inputs."""
         return values.reshape(values.shape + (1,) * values.ndim) if self.crossed else values
 
-    def along_y(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    def along_y(self, values: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         """Values at the positions of y (\\*p), shaped to fit the moments between the inputs."""
         return values.reshape((1,) * values.ndim + values.shape) if self.crossed else values
 

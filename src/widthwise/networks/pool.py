@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from widthwise.numerics import reject
 
@@ -83,16 +83,27 @@ class GlobalPool(AbstractLayer):
 
     def sample(self, key: Array, shape: Shape, width: int | None = None) -> tuple[Callable, Shape]:
         demand_positions(self, shape[:-1])
-        return partial(self._pooled, len(shape) - 1), shape[-1:]
+        return Pooled(self.kind, len(shape) - 1), shape[-1:]
 
     def propagate(self, pair: Pair) -> Pair:
         demand_positions(self, pair.positions)
-        pool = partial(self._pooled, len(pair.positions))
+        pool = Pooled(self.kind, len(pair.positions))
         return combined(pair, pool, pool)
 
-    def _pooled(self, rank: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        axes = tuple(range(rank))
-        return jnp.mean(x, axes) if self.kind == "average" else jnp.sum(x, axes)
+
+class Pooled(eqx.Module):
+    """A pooling of the first axes, over the positions that are present if these are given."""
+
+    kind: str = eqx.field(static=True)
+    rank: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "..."], present: Bool[Array, "*p"] | None = None) -> Float[Array, "..."]:
+        axes = tuple(range(self.rank))
+        if self.kind == "sum":
+            return jnp.sum(x, axes)
+        if present is None:
+            return jnp.mean(x, axes)
+        return jnp.sum(x, axes) / jnp.maximum(jnp.sum(present), 1).astype(x.dtype)
 
 
 class Flatten(AbstractLayer):

@@ -84,7 +84,8 @@ def packet(frequency: float) -> Callable:
         spread = (xx - yy) ** 2 / ((1 + t) * p * r) + w * (2 + t) / ((1 + t) * delta)  # S - a - b
         fall = -jnp.expm1(-0.5 * power * spread)
         gaps = (over + aligned * gap) / delta, (over + aligned * cogap) / delta
-        inner = sine(power * xx / p, power * yy / r, *gaps)
+        first, second = power * xx / p, power * yy / r
+        inner = sine(first, jnp.where(xx == yy, first, second), *gaps)  # whatever rounding makes of the difference
         new_gap, new_cogap = (near + (1 - near) * (fall + (1 - fall) * one) for one in (inner.gap, inner.cogap))
         tilted = power * s / delta, power * (_half(xx, yy) + w) / delta
         sinh, cosh, c = _sinh(*tilted, gap, cogap), _cosh(*tilted, gap, cogap), 0.5 * s * (cogap - gap) / delta
