@@ -58,7 +58,7 @@ def bump(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
     s = root(xx) * root(yy)
     p, r = jnp.sqrt(1 + 2 * xx), jnp.sqrt(1 + 2 * yy)
     delta = 1 + xx + yy + s * s * gap * cogap
-    over = 0.5 * (2 * (xx - yy) / (p + r)) ** 2 + s * s * gap * cogap  # delta - p r
+    over = 0.5 * (2 * _apart(xx, yy) / (p + r)) ** 2 + s * s * gap * cogap  # delta - p r
     new_gap = over / (delta + jnp.sqrt(p * r * delta))
     slope = 0.5 * s * (cogap - gap) / (delta * jnp.sqrt(delta))
     return Dual(1 / p, 1 / r, new_gap, 2 - new_gap, slope, rounding(gap))
@@ -79,13 +79,13 @@ def packet(frequency: float) -> Callable:
         s, t = root(xx) * root(yy), xx + yy
         p, r, w = 1 + 2 * xx, 1 + 2 * yy, s * s * gap * cogap
         aligned, delta = jnp.sqrt(p) * jnp.sqrt(r), 1 + t + w
-        over = 0.5 * (2 * (xx - yy) / (jnp.sqrt(p) + jnp.sqrt(r))) ** 2 + w  # delta - aligned
+        over = 0.5 * (2 * _apart(xx, yy) / (jnp.sqrt(p) + jnp.sqrt(r))) ** 2 + w  # delta - aligned
         near = over / (delta + jnp.sqrt(aligned * delta))
-        spread = (xx - yy) ** 2 / ((1 + t) * p * r) + w * (2 + t) / ((1 + t) * delta)  # S - a - b
+        spread = _apart(xx, yy) ** 2 / ((1 + t) * p * r) + w * (2 + t) / ((1 + t) * delta)  # S - a - b
         fall = -jnp.expm1(-0.5 * power * spread)
         gaps = (over + aligned * gap) / delta, (over + aligned * cogap) / delta
         first, second = power * xx / p, power * yy / r
-        inner = sine(first, jnp.where(xx == yy, first, second), *gaps)  # whatever rounding makes of the difference
+        inner = sine(first, jnp.where(xx == yy, first, second), *gaps)
         new_gap, new_cogap = (near + (1 - near) * (fall + (1 - fall) * one) for one in (inner.gap, inner.cogap))
         tilted = power * s / delta, power * (_half(xx, yy) + w) / delta
         sinh, cosh, c = _sinh(*tilted, gap, cogap), _cosh(*tilted, gap, cogap), 0.5 * s * (cogap - gap) / delta
@@ -94,6 +94,11 @@ def packet(frequency: float) -> Callable:
         return Dual(fxx, fyy, between(new_gap), between(new_cogap), slope / jnp.sqrt(delta), rounding(gap))
 
     return of
+
+
+def _apart(xx, yy):
+    """q1 - q2, zero where they are equal: a compiled product and difference in one rounds otherwise."""
+    return jnp.where(xx == yy, 0.0, xx - yy)
 
 
 def _half(xx, yy):
