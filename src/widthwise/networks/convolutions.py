@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from widthwise.activations import Activation
 
 from .chain import Chain
 from .combine import Scale
 from .dense import Dense
-from .displacement import Moments, begun, flattened, pooled
+from .displacement import Moments, Numbers, begun, flattened, pooled
 from .inputs import Directions
 from .layer import AbstractLayer
 from .mixing import from_covariance
@@ -25,12 +26,13 @@ from .pair import Pair
 from .pool import Flatten, GlobalPool
 from .positional import Own, Tile, kernels, propagated
 from .recursion import run
-from .steps import Applied, Axes, Joined, Step, flat, periods, planned
+from .steps import Applied, Axes, Joined, Step, flat, held, planned
 from .tiles import Progress
 
-_ENTRIES = {"float64": 2**19, "float32": 2**20}  # pairs of positions in a batch: some of its arrays fit a cache
+_ENTRIES = {"float64": 2**20, "float32": 2**21}  # pairs of positions in a batch: some of its arrays fit a cache
 _WORK = 2**32  # pairs of positions in a minute, roughly, for ten layers on two cores
 _ROUNDING = {"float64": 1e-13, "float32": 2e-5}  # ten times what is seen against single pairs
+_KEPT = 31 * 2**20  # bytes, just below what is always returned
 _RANGE = 1e-15, 1e15  # mean squares whose products with each other and with small angles float32 can hold
 
 
@@ -83,10 +85,12 @@ def plan(network: AbstractLayer, positions: tuple[int, ...], size: int) -> Plan 
     done = len(planned(layers, Axes(False, positions, positions, size))[0])
     if not done or done == len(layers) or not isinstance(head := layers[done], Flatten | GlobalPool):
         return None
-    crossed = isinstance(head, GlobalPool)
-    before = Axes(crossed, positions, periods(layers[:done], positions, crossed), size)
+    pooled = isinstance(head, GlobalPool)
+    before = held(layers[:done], positions, size) if pooled else Axes(False, positions, positions, size)
+    if before is None:
+        return None
     steps, after = planned(layers[:done], before)
-    return Plan(steps, before, after, head, tuple(layers[done + 1 :])) if len(steps) == done else None
+    return Plan(steps, before, after, head, tuple(layers[done + 1 :]))
 
 
 def convolutional(
@@ -95,6 +99,7 @@ def convolutional(
     """NNGP and NTK of all pairs, each (n, m), and their relative error; ``Y=None`` means X with itself."""
     power = X.power if Y is None else np.concatenate([X.power, Y.power])
     dtype = plan.precision(dtype, power)
+    _keep_memory()
     tile = (_pooled if plan.before.crossed else _flattened)(plan, X, Y, dtype, progress or _silent)
     tile = propagated(Chain(plan.rest), tile) if plan.rest else tile
     *found, error = kernels(tile)
@@ -104,6 +109,12 @@ def convolutional(
             matrix[np.tril_indices(len(X), -1)] = matrix.T[np.tril_indices(len(X), -1)]
             np.fill_diagonal(matrix, own)
     return nngp, ntk, _ROUNDING[dtype] + (0.0 if plan.linear else float(error))
+
+
+def _keep_memory() -> None:
+    """Free a large block: the C library then keeps blocks up to this size, where it would return each to the system
+    and have every page of the next one cleared, at half the time of all."""
+    np.empty(_KEPT, np.int8)
 
 
 def _silent(done: int, total: int) -> None:
@@ -128,33 +139,50 @@ def _pooled(plan: Plan, X: Directions, Y: Directions | None, dtype: str, progres
 
 def _different(X: Directions) -> tuple[Directions, np.ndarray]:
     """The inputs without repetitions, and for each input its place among them."""
-    content = np.concatenate([X.power[..., None], X.unit], axis=-1).reshape(len(X), -1)
-    _, kept, same = np.unique(content, axis=0, return_index=True, return_inverse=True)
-    return X[kept], same.reshape(-1)
+    places: dict[tuple[bytes, bytes], int] = {}
+    power, unit = X.power + 0.0, X.unit + 0.0  # no negative zeros
+    each = zip(power, unit, strict=True)
+    same = np.array([places.setdefault((one.tobytes(), other.tobytes()), len(places)) for one, other in each])
+    return X[np.unique(same, return_index=True)[1]], same
 
 
 def _sums(
     plan: Plan, X: Directions, pairs: tuple[np.ndarray, np.ndarray], dtype: str, progress: Progress
 ) -> np.ndarray:
     """Kernel and tangent kernel (2, k) of the pooled signals of pairs of inputs, given by their places."""
-    held, lengths, displaced = plan.before.periods, plan.after.lengths, len(plan.before.lengths) - 1
+    held, displaced = plan.before.periods, len(plan.before.lengths) - 1
     counts = plan.after.periods[:displaced]
-    steps = [before // after for before, after in zip(held, counts, strict=False)]
-    moves = np.array(list(np.ndindex(counts)), int).reshape(math.prod(counts), displaced) * np.array(steps, int)
+    moves = np.array(list(np.ndindex(counts)), int).reshape(math.prod(counts), displaced)
+    number = {tuple(move): at for at, move in enumerate(moves.tolist())}
+    back = np.array([number[tuple(move)] for move in (-moves % np.array(counts, int)).tolist()])
+    steps = np.array([before // after for before, after in zip(held, counts, strict=False)], int)
     inputs, (left, right) = _Held.of(X, held, dtype), pairs
-    found, count = [], len(left) * len(moves)
-    batches = list(_batches(count, math.prod(held) * held[-1], dtype))
-    for done, chosen in enumerate(batches, 1):
-        pair, move = np.divmod(chosen, len(moves))
-        grid = inputs.begun(left[pair], right[pair], moves[move])
-        found.append(pooled(lengths, displaced, run(plan.steps, grid)))
-        if len(found) > 1:
-            jax.block_until_ready(found[-2])  # or all batches would lie in memory at once
+    pair, move = (part.reshape(-1) for part in np.indices((len(left), len(moves))))
+    same = left[pair] == right[pair]  # an input with itself: the pairs of a displacement are those of its opposite
+    pair, move, twice = (part[~same | (move <= back[move])] for part in (pair, move, same & (move < back[move])))
+    batches = list(_batches(len(pair), math.prod(held) * held[-1], dtype))
+
+    def summed(chosen: np.ndarray) -> tuple[Array, Array]:
+        at, moved = pair[chosen], moves[move[chosen]] * steps
+        return pooled(run(plan.steps, inputs.begun(left[at], right[at], moved)))
+
+    found = []
+    for done, sums in enumerate(_ahead(map(summed, batches)), 1):
+        found.append(np.stack(sums))
         progress(done, len(batches))
-    each = np.concatenate([np.asarray(part) for part in found], axis=1)[:, :count]
+    each = np.concatenate(found, axis=1)[:, : len(pair)] * (1 + twice)
     average = isinstance(plan.head, GlobalPool) and plan.head.kind == "average"
-    factor = math.prod(lengths) ** 2 if average else 1
-    return each.reshape(2, len(left), len(moves)).sum(2) / factor
+    factor = math.prod(plan.after.lengths) ** 2 if average else 1
+    return np.stack([np.bincount(pair, one, len(left)) for one in each]) / factor
+
+
+def _ahead(items: Iterator) -> Iterator:
+    """The items, each after the next one has been asked for, so that a device works on it meanwhile."""
+    last = []
+    for one in items:
+        yield from last
+        last = [one]
+    yield from last
 
 
 def _batches(count: int, entries: int, dtype: str) -> Iterator[np.ndarray]:
@@ -169,6 +197,7 @@ def _batches(count: int, entries: int, dtype: str) -> Iterator[np.ndarray]:
 class _Held:
     r"""Variances (n, \*p) and unit vectors (c, n, \*p) of inputs, with zeros up to the periods."""
 
+    lengths: tuple[int, ...]
     power: np.ndarray
     unit: np.ndarray
 
@@ -176,7 +205,7 @@ class _Held:
     def of(cls, X: Directions, periods: tuple[int, ...], dtype: str) -> "_Held":
         more = [(0, 0), *((0, period - n) for period, n in zip(periods, X.positions, strict=True))]
         unit = np.pad(np.moveaxis(X.unit, -1, 0), [(0, 0), *more])
-        return cls(np.pad(X.power, more).astype(dtype), np.ascontiguousarray(unit.astype(dtype)))
+        return cls(X.positions, np.pad(X.power, more).astype(dtype), np.ascontiguousarray(unit.astype(dtype)))
 
     def begun(self, left: np.ndarray, right: np.ndarray, moved: np.ndarray) -> Moments:
         """The grid of pairs of inputs, the positions of y moved along all axes but the last."""
@@ -187,22 +216,27 @@ class _Held:
             places.append(row.reshape(len(row), *(held[at] if axis == at else 1 for axis in range(displaced))))
         y, index = tuple(places), (slice(None), *places)
         x = self.power[left][..., None], self.unit[:, left][..., None]
-        return begun(x[0], self.power[y][..., None, :], x[1], self.unit[index][..., None, :], moved)
+        there = self.lengths[:displaced]
+        return begun(there, x[0], self.power[y][..., None, :], x[1], self.unit[index][..., None, :], moved)
 
 
 def _correlated(plan: Plan, between: np.ndarray, x: np.ndarray, y: np.ndarray) -> Tile:
     """A tile without positions from kernels and tangent kernels (2, n, m), (2, n) and (2, m)."""
     size, gaussian = plan.after.size, plan.after.gaussian
-    zero = jnp.zeros(())
+    gap, cogap, error = _gaps(x[0], y[0], *between)
+    return Tile(_own(*x), _own(*y), gap, cogap, jnp.asarray(between[1]), jnp.max(error), size, gaussian)
+
+
+@jax.jit
+def _gaps(x: Numbers, y: Numbers, xy: Numbers, ntk: Numbers) -> tuple[Array, Array, Array]:
+    """Gap, cogap and their error, each (n, m), from variances (n,), (m,) and covariances (n, m)."""
 
     def one(xx, yy, xy, ntk):
-        moved = from_covariance(Pair(xx, yy, xy, xy, ntk, zero, None, size, gaussian), xx, yy, xy, ntk)
+        moved = from_covariance(Pair(xx, yy, xy, xy, ntk, jnp.zeros(()), None), xx, yy, xy, ntk)
         return moved.gap, moved.cogap, moved.error
 
     rows = jax.vmap(jax.vmap(one, in_axes=(None, 0, 0, 0)), in_axes=(0, None, 0, 0))
-    gap, cogap, error = rows(*map(jnp.asarray, (x[0], y[0], *between)))
-    ntk = jnp.asarray(between[1])
-    return Tile(_own(*x), _own(*y), gap, cogap, ntk, jnp.max(error), size, gaussian)
+    return rows(*map(jnp.asarray, (x, y, xy, ntk)))
 
 
 def _own(power: np.ndarray, ntk: np.ndarray) -> Own:
@@ -228,13 +262,17 @@ def _flattened(plan: Plan, X: Directions, Y: Directions | None, dtype: str, prog
 
 def _matrices(plan: Plan, X: _Held, Y: _Held, tiles: list, symmetric: bool, progress: Progress) -> list[np.ndarray]:
     """Gap, cogap and tangent kernel, each (n, m)."""
-    found = [np.zeros((len(X.power), len(Y.power))) for _ in range(3)]
-    for done, (rows, columns) in enumerate(tiles, 1):
-        after = run(plan.steps, _grid(X, Y, rows[:, None], columns[None]))
-        for matrix, part in zip(found, flattened(X.power.ndim - 1, after)[1:], strict=True):
+    found, rank = [np.zeros((len(X.power), len(Y.power))) for _ in range(3)], X.power.ndim - 1
+
+    def moments(place: tuple[np.ndarray, np.ndarray]) -> tuple:
+        rows, columns = place
+        return place, flattened(rank, run(plan.steps, _grid(X, Y, rows[:, None], columns[None])))[1:]
+
+    for done, ((rows, columns), parts) in enumerate(_ahead(map(moments, tiles)), 1):
+        for matrix, part in zip(found, map(np.asarray, parts), strict=True):
             matrix[np.ix_(rows, columns)] = part
             if symmetric:
-                matrix[np.ix_(columns, rows)] = np.asarray(part).T
+                matrix[np.ix_(columns, rows)] = part.T
         progress(done, len(tiles))
     return [np.triu(part) + np.triu(part, 1).T for part in found] if symmetric else found
 
@@ -253,7 +291,7 @@ def _grid(left: _Held, right: _Held, rows: np.ndarray, columns: np.ndarray) -> M
     x, y = rows, columns
     powers = (last(np.moveaxis(part.power, 0, -1), at) for part, at in ((left, x), (right, y)))
     units = (np.moveaxis(np.moveaxis(part.unit, 1, -1)[..., at], -2, 1) for part, at in ((left, x), (right, y)))
-    return begun(*powers, *units, np.zeros((len(rows), 0), int))
+    return begun((), *powers, *units, np.zeros((len(rows), 0), int))
 
 
 def _alone(plan: Plan, X: _Held, side: int) -> Own:

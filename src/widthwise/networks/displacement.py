@@ -1,7 +1,8 @@
 r"""Pairs of positions by their displacement, which convolutions keep: each layer is a few loops over plain arrays.
 
-Legend: $p' = p + o$ modulo the length of an axis, so that displacement o and position p are any two positions once; $a,
-b$ variances of the signals of x and y, $s = \sqrt{ab}$, $A_\delta = \sqrt{a_\delta/\sum a}$ and $B_\delta$ likewise.
+Legend: $p' = p + o$ modulo the period of an axis, so that displacement o and position p are any two positions once; a
+period holds more positions than exist where windows look beyond the border, and what does not exist is zero. $a, b$
+variances of the signals of x and y, $s = \sqrt{ab}$, $A_\delta = \sqrt{a_\delta/\sum a}$ and $B_\delta$ likewise.
 ``apart`` $= s(1-\rho)$ and ``together`` $= s(1+\rho)$ are sums of positive terms, so that no digit of an angle is lost.
 Every function here with ``jit`` is one pass over memory: compiled as one, the next would compute the last again for
 each place it looks at.
@@ -27,8 +28,9 @@ class Moments(eqx.Module):
     r"""Moments of many pairs of positions: a batch of inputs and displacements, then positions, then the rest of y.
 
     ``xx`` and ``yy`` broadcast against ``apart``, ``together`` and ``ntk``. All pairs of positions: (batch, \*p, q'),
-    the last axis of positions once for x and once for y, and all others by their displacements ``moved`` (batch, k).
-    Equal positions: (batch, \*p, m) for m inputs y. ``together`` is none where it is known to be far from zero.
+    the last axis of positions once for x and once for y, and all others by their displacements ``moved`` (batch, k),
+    with so many positions that exist as ``lengths`` says. Equal positions: (batch, \*p, m) for m inputs y. ``together``
+    is none where it is known to be far from zero.
     """
 
     xx: Float[Array, "..."]
@@ -37,6 +39,7 @@ class Moments(eqx.Module):
     together: Float[Array, "..."] | None
     ntk: Float[Array, "..."]
     moved: Int[Array, "batch k"]
+    lengths: tuple[int, ...] = eqx.field(static=True)
 
     @property
     def scale(self) -> Float[Array, "..."]:
@@ -51,9 +54,9 @@ class Moments(eqx.Module):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A window along the axis of positions ``at``: where the axes of x and of y are, what is added, and what counts.
+    """A window along the axis of positions ``at``: where the axes of x and of y are, what is added, and the outputs.
 
-    ``inside``, for an axis by displacements: for each place in the window whether what an output sees there exists.
+    ``count`` outputs are held, ``length`` of them exist.
     """
 
     at: int
@@ -62,7 +65,7 @@ class Sweep:
     low: int
     high: int
     count: int
-    inside: tuple[tuple[bool, ...], ...] | None = None
+    length: int
 
     def part(self, place: int) -> slice:
         """What the outputs see at a place in the window, of a padded axis."""
@@ -91,23 +94,35 @@ def views(sweeps: Sweeps, values: Array, sides: tuple[int, ...]) -> list[Array]:
     return found
 
 
+class Edged(eqx.Module):
+    """What windows see of a grid: with what lies outside, and the roots of the variances."""
+
+    xx: Array
+    yy: Array
+    x: Array
+    y: Array
+    apart: Array
+    together: Array | None
+    ntk: Array
+
+
 @partial(jax.jit, static_argnums=0)
-def padded(sweeps: Sweeps, grid: Moments) -> Moments:
-    """A grid with what windows see outside: a place in y may exist where the one in x does not, so that axes by
-    displacements wrap around, and `present` says what counts."""
+def edged(sweeps: Sweeps, grid: Moments) -> Edged:
+    """A grid with zeros where windows see outside, or what is there in a circle, where each axis by displacements
+    lies: before the first position of x there may be one of y."""
 
     def one(values: Array, sides: tuple[int, ...]) -> Array:
         for sweep in sweeps:
-            axes = _axes(sweep, sides)
-            config = [(sweep.low, sweep.high) if axis in axes else (0, 0) for axis in range(values.ndim)]
-            if sweep.inside is not None or sweep.window.padding == "CIRCULAR":
-                values = jnp.pad(values, config, mode="wrap")
-            else:
-                values = jnp.pad(values, config)
+            if sweep.low or sweep.high:
+                axes = _axes(sweep, sides)
+                around = sweep.window.padding == "CIRCULAR" or (sides != BOTH and sweep.at < len(grid.lengths))
+                config = [(sweep.low, sweep.high) if axis in axes else (0, 0) for axis in range(values.ndim)]
+                values = jnp.pad(values, config, mode="wrap" if around else "constant")
         return values
 
+    xx, yy = one(grid.xx, X), one(grid.yy, Y)
     together = None if grid.together is None else one(grid.together, BOTH)
-    return Moments(one(grid.xx, X), one(grid.yy, Y), one(grid.apart, BOTH), together, one(grid.ntk, BOTH), grid.moved)
+    return Edged(xx, yy, root(xx), root(yy), one(grid.apart, BOTH), together, one(grid.ntk, BOTH))
 
 
 def _along(values: Array, axis: int, rank: int) -> Array:
@@ -119,29 +134,37 @@ def _along(values: Array, axis: int, rank: int) -> Array:
     return values.reshape(shape)
 
 
-def present(sweeps: Sweeps, grid: Moments) -> tuple[list, list]:
-    """For each place in the windows 1 where x and where y has a signal there and 0 elsewhere, or nothing for all 1."""
-    x, y = [None], [None]
-    for sweep in sweeps:
-        own, other = _present(sweep, grid)
-        x, y = ([_both(one, two) for one in old for two in new] for old, new in ((x, own), (y, other)))
+Flags = tuple[Array, Array] | None
+
+
+def _exist(lengths: tuple[int, ...], moved: Array, like: Array | jax.ShapeDtypeStruct) -> Flags:
+    """1 where x and where y has a position and 0 elsewhere, against an array of a grid; none where all exist."""
+    periods = like.shape[1 : 1 + len(lengths)]
+    if lengths == periods:
+        return None
+    x, y = jnp.ones((), like.dtype), jnp.ones((), like.dtype)
+    for at, (length, period) in enumerate(zip(lengths, periods, strict=True)):
+        there = jnp.asarray(np.arange(period) < length, like.dtype)
+        other = there[(jnp.arange(period)[None, :] + moved[:, at, None]) % period]
+        x, y = x * _along(there, 1 + at, like.ndim), y * _along(other, 1 + at, like.ndim)
     return x, y
 
 
-def _present(sweep: Sweep, grid: Moments) -> tuple[list, list]:
-    if sweep.inside is None or all(map(all, sweep.inside)):
-        return [None] * sweep.window.size, [None] * sweep.window.size
-    rank, axis, dtype = grid.apart.ndim, sweep.axes[0], grid.apart.dtype
-    moved = grid.moved[:, sweep.at, None] // sweep.window.stride
-    places = (jnp.arange(sweep.count)[None, :] + moved) % sweep.count
-    flags = [jnp.asarray(one, dtype) for one in sweep.inside]
-    return [_along(one, axis, rank) for one in flags], [_along(one[places], axis, rank) for one in flags]
+def _there(exist: Flags, *parts: Array) -> tuple[Array, ...]:
+    """Moments of pairs, with zeros where one of the two does not exist."""
+    return parts if exist is None else tuple(part * (exist[0] * exist[1]) for part in parts)
 
 
-def _both(one: Array | None, other: Array | None) -> Array | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one * other
+@jax.jit
+def existing(grid: Moments) -> Moments:
+    """The grid with zeros where there is no position: an activation may make something of nothing."""
+    exist = _exist(grid.lengths, grid.moved, grid.apart)
+    if exist is None:
+        return grid
+    held = [part for part in (grid.apart, grid.ntk, grid.together) if part is not None]
+    apart, ntk, *rest = _there(exist, *held)
+    together = rest[0] if rest else None
+    return Moments(grid.xx * exist[0], grid.yy * exist[1], apart, together, ntk, grid.moved, grid.lengths)
 
 
 def _count(sweeps: Sweeps) -> int:
@@ -161,7 +184,7 @@ class Shares(eqx.Module):
     r"""What belongs to x alone and to y alone in a sweep: small arrays, and apart, or every pair would do them again.
 
     New variances ``xx`` and ``yy``, their roots ``x`` and ``y`` and half the inverse of their product in two factors,
-    ``shares`` $(A_\delta, B_\delta)$, and ``flags``, 0 where one of the two has no signal.
+    ``shares`` $(A_\delta, B_\delta)$, and which outputs ``exist``.
     """
 
     xx: Array
@@ -170,8 +193,9 @@ class Shares(eqx.Module):
     y: Array
     inverse: tuple[Array, Array]
     shares: list[tuple[Array, Array]]
-    flags: list[Array | None]
+    exist: Flags
     moved: Array
+    lengths: tuple[int, ...] = eqx.field(static=True)
 
     @property
     def scale(self) -> Array:
@@ -184,87 +208,78 @@ class Shares(eqx.Module):
         return self.scale * (0.5 * total([(a - b) ** 2 for a, b in self.shares]))
 
 
-def shared(sweeps: Sweeps, weights: Weights, grid: Moments) -> Shares:
-    """The variances after windows over a padded grid and fresh weights, and what the moments need of them."""
-    xx, yy, flags, moved = _seen(sweeps, weights, grid)
-    return _shared(xx, yy, flags, moved)
-
-
 @partial(jax.jit, static_argnums=0)
-def _seen(sweeps: Sweeps, weights: Weights, grid: Moments):
-    """The variances that are summed, for x and for y, which places exist, and the displacements of the outputs."""
-    masks, found = present(sweeps, grid), []
-    for values, side, flags in zip((grid.xx, grid.yy), (X, Y), masks, strict=True):
-        seen = zip(views(sweeps, values, side), flags, strict=True)
-        own = [weights.weight / _count(sweeps) * _flagged(*one) for one in seen]
-        found.append(own if weights.bias is None else [*own, jnp.broadcast_to(weights.bias, own[0].shape)])
-    return *found, [_both(one, other) for one, other in zip(*masks, strict=True)], _fewer(sweeps, grid)
+def shared(sweeps: Sweeps, weights: Weights, grid: Moments, seen: Edged) -> Shares:
+    """The variances after windows and fresh weights, and what the moments need of them."""
+    share = weights.weight / _count(sweeps)
+    strides, lengths = [1] * len(grid.lengths), list(grid.lengths)
+    for sweep in sweeps:
+        if sweep.at < len(lengths):
+            strides[sweep.at], lengths[sweep.at] = sweep.window.stride, sweep.length
+    moved = grid.moved // jnp.asarray(strides, grid.moved.dtype)[None]
+    like = jax.eval_shape(lambda values: views(sweeps, values, BOTH)[0], seen.apart)
+    exist = _exist(tuple(lengths), moved, like)
+
+    def one(values: Array, roots: Array, sides: tuple[int, ...], flags: Array | None):
+        whole = share * total(views(sweeps, values, sides))
+        whole = whole if weights.bias is None else whole + weights.bias
+        whole = whole if flags is None else whole * flags
+        length = root(whole)
+        inverse = ratio(jnp.ones_like(length), length)
+        parts = [root(share) * inverse * part for part in views(sweeps, roots, sides)]
+        return whole, length, inverse, parts if weights.bias is None else [*parts, root(weights.bias) * inverse]
+
+    xx, x, inverse, of_x = one(seen.xx, seen.x, X, None if exist is None else exist[0])
+    yy, y, other, of_y = one(seen.yy, seen.y, Y, None if exist is None else exist[1])
+    pairs = list(zip(of_x, of_y, strict=True))
+    return Shares(xx, yy, x, y, (0.5 * inverse, other), pairs, exist, moved, tuple(lengths))
 
 
-@jax.jit
-def _shared(xx: list[Array], yy: list[Array], flags: list[Array | None], moved: Array) -> Shares:
-    x, y = root(total(xx)), root(total(yy))
-    inverse, other = ratio(jnp.ones_like(x), x), ratio(jnp.ones_like(y), y)
-    parts = [(root(a) * inverse, root(b) * other) for a, b in zip(xx, yy, strict=True)]
-    return Shares(total(xx), total(yy), x, y, (0.5 * inverse, other), parts, flags, moved)
+def _summed(sweeps: Sweeps, values: Array, weights: Weights) -> Array:
+    return weights.weight / _count(sweeps) * total(views(sweeps, values, BOTH))
 
 
-def _flagged(values: Array, flag: Array | None) -> Array:
-    return values if flag is None else flag * values
-
-
-def _fewer(sweeps: Sweeps, grid: Moments) -> Array:
-    """The displacements in steps of the outputs."""
-    strides = {sweep.at: sweep.window.stride for sweep in sweeps}
-    each = [strides.get(at, 1) for at in range(grid.moved.shape[1])]
-    return grid.moved // jnp.asarray(each, grid.moved.dtype)[None]
-
-
-def _summed(sweeps: Sweeps, values: Array, shares: Shares, weights: Weights) -> Array:
-    seen = zip(views(sweeps, values, BOTH), shares.flags, strict=True)
-    return weights.weight / _count(sweeps) * total([_flagged(*one) for one in seen])
-
-
-def _mixed(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Moments) -> tuple[Array, Array | None]:
-    r"""``apart`` and ``together`` after a sweep of a padded grid.
+def _mixed(sweeps: Sweeps, weights: Weights, shares: Shares, seen: Edged) -> tuple[Array, Array | None]:
+    r"""``apart`` and ``together`` after windows and fresh weights.
 
     $s' - \sum_\delta s_\delta\rho_\delta = \frac12s'\sum_\delta(A_\delta-B_\delta)^2 + \sum_\delta
     s_\delta(1-\rho_\delta)$.
     """
-    apart = shares.uneven + _summed(sweeps, grid.apart, shares, weights)
-    if grid.together is None:
+    apart = shares.uneven + _summed(sweeps, seen.apart, weights)
+    if seen.together is None:
         return apart, None
-    together = shares.uneven + _summed(sweeps, grid.together, shares, weights)
+    together = shares.uneven + _summed(sweeps, seen.together, weights)
     return apart, together if weights.bias is None else together + 2.0 * weights.bias
 
 
 @partial(jax.jit, static_argnums=0)
-def swept(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Moments) -> Moments:
-    """The mean over a window along one axis of a padded grid, and fresh weights."""
-    apart, together = _mixed(sweeps, weights, shares, grid)
+def swept(sweeps: Sweeps, weights: Weights, shares: Shares, seen: Edged) -> Moments:
+    """The mean over windows, and fresh weights."""
+    apart, together = _mixed(sweeps, weights, shares, seen)
     own = weights.kernel * (shares.scale - apart) + weights.constant
-    ntk = own + _summed(sweeps, grid.ntk, shares, weights)
-    return Moments(shares.xx, shares.yy, apart, together, ntk, shares.moved)
+    ntk = own + _summed(sweeps, seen.ntk, weights)
+    apart, ntk, *rest = _there(shares.exist, *(one for one in (apart, ntk, together) if one is not None))
+    return Moments(shares.xx, shares.yy, apart, rest[0] if rest else None, ntk, shares.moved, shares.lengths)
 
 
 @partial(jax.jit, static_argnums=0)
-def angles(sweeps: Sweeps, weights: Weights, shares: Shares, grid: Moments) -> Array:
-    """The signed root of h after the last window and fresh weights, of which rectifiers are made."""
-    apart, together = _mixed(sweeps, weights, shares, grid)
+def angles(sweeps: Sweeps, weights: Weights, shares: Shares, seen: Edged) -> Array:
+    """The signed root of h after the last windows and fresh weights, of which rectifiers are made."""
+    apart, together = _mixed(sweeps, weights, shares, seen)
     inverse = shares.inverse[0] * shares.inverse[1]
     return signed_root(apart * inverse, None if together is None else together * inverse)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def bent(sweeps: Sweeps, slope: float, weights: Weights, shares: Shares, grid: Moments, signed: Array) -> Moments:
+def bent(sweeps: Sweeps, slope: float, weights: Weights, shares: Shares, seen: Edged, signed: Array) -> Moments:
     """The grid after fresh weights and a rectifier with this slope below zero, from what `angles` found."""
     power = 0.5 * (1.0 + slope * slope)
-    gap, cosine, derivative = rectified(slope, signed, grid.together is not None)
+    gap, cosine, derivative = rectified(slope, signed, seen.together is not None)
     own = weights.kernel * (shares.scale * cosine) + weights.constant
-    ntk = (own + _summed(sweeps, grid.ntk, shares, weights)) * derivative
+    (ntk,) = _there(shares.exist, (own + _summed(sweeps, seen.ntk, weights)) * derivative)
     apart = power * shares.scale * jnp.maximum(gap, 0.0)
     together = None if -1.0 <= slope <= 0.5 else 2.0 * power * shares.scale - apart
-    return Moments(power * shares.xx, power * shares.yy, apart, together, ntk, shares.moved)
+    return Moments(power * shares.xx, power * shares.yy, apart, together, ntk, shares.moved, shares.lengths)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -276,7 +291,7 @@ def rectify(slope: float, grid: Moments) -> Moments:
     gap, _, derivative = rectified(slope, signed, grid.together is not None)
     apart = power * scale * jnp.maximum(gap, 0.0)
     together = None if -1.0 <= slope <= 0.5 else 2.0 * power * scale - apart
-    return Moments(power * grid.xx, power * grid.yy, apart, together, grid.ntk * derivative, grid.moved)
+    return Moments(power * grid.xx, power * grid.yy, apart, together, grid.ntk * derivative, grid.moved, grid.lengths)
 
 
 @eqx.filter_jit
@@ -293,7 +308,7 @@ def applied(function: Activation, grid: Moments) -> Moments:
     dual = every(grid.xx, grid.yy, gap, cogap)
     xx, yy = (every(part, part, jnp.zeros(()), jnp.full((), 2.0)).xx for part in (grid.xx, grid.yy))
     scale = root(xx) * root(yy)
-    return Moments(xx, yy, scale * dual.gap, scale * dual.cogap, dual.slope * grid.ntk, grid.moved)
+    return Moments(xx, yy, scale * dual.gap, scale * dual.cogap, dual.slope * grid.ntk, grid.moved, grid.lengths)
 
 
 @jax.jit
@@ -307,7 +322,7 @@ def joined(grid: Moments, branch: Moments, factor: Array) -> Moments:
     apart = uneven + grid.apart + factor * branch.apart
     held = grid.together is not None or branch.together is not None
     together = uneven + grid.opposite + factor * branch.opposite if held else None
-    return Moments(xx, yy, apart, together, grid.ntk + factor * branch.ntk, grid.moved)
+    return Moments(xx, yy, apart, together, grid.ntk + factor * branch.ntk, grid.moved, grid.lengths)
 
 
 @jax.jit
@@ -315,19 +330,19 @@ def scaled(grid: Moments, factor: Array) -> Moments:
     """Kernel and tangent kernel times a factor."""
     together = None if grid.together is None else factor * grid.together
     xx, yy, apart = (factor * part for part in (grid.xx, grid.yy, grid.apart))
-    return Moments(xx, yy, apart, together, factor * grid.ntk, grid.moved)
+    return Moments(xx, yy, apart, together, factor * grid.ntk, grid.moved, grid.lengths)
 
 
 _FEW_CHANNELS = 8
 
 
-@jax.jit
-def begun(xx: Numbers, yy: Numbers, x: Numbers, y: Numbers, moved: Numbers) -> Moments:
+@partial(jax.jit, static_argnums=0)
+def begun(lengths: tuple[int, ...], xx: Numbers, yy: Numbers, x: Numbers, y: Numbers, moved: Numbers) -> Moments:
     """The grid before the first layer, from variances and from unit vectors with the channels first."""
     xx, yy, x, y, moved = map(jnp.asarray, (xx, yy, x, y, moved))
     half = 0.5 * root(xx) * root(yy)
     apart, together = (half * _squares(x, sign * y) for sign in (-1.0, 1.0))
-    return Moments(xx, yy, apart, together, jnp.zeros_like(apart), moved)
+    return Moments(xx, yy, apart, together, jnp.zeros_like(apart), moved, lengths)
 
 
 def _squares(x: Array, y: Array) -> Array:
@@ -337,18 +352,11 @@ def _squares(x: Array, y: Array) -> Array:
     return total([(one + other) ** 2 for one, other in zip(x, y, strict=True)])
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def pooled(lengths: tuple[int, ...], displaced: int, grid: Moments) -> tuple[Array, Array]:
-    """The sums of kernel and tangent kernel (batch,) over all pairs of positions that exist."""
-    flags = jnp.ones((), grid.apart.dtype)
-    for at in range(displaced):
-        period, axis = grid.apart.shape[1 + at], 1 + at
-        there = jnp.asarray(np.arange(period) < lengths[at], grid.apart.dtype)
-        other = there[(jnp.arange(period)[None, :] + grid.moved[:, at, None]) % period]
-        flags = flags * _along(there, axis, grid.apart.ndim) * _along(other, axis, grid.apart.ndim)
-    each = (flags * (grid.scale - grid.apart), flags * grid.ntk)
+@jax.jit
+def pooled(grid: Moments) -> tuple[Array, Array]:
+    """The sums of kernel and tangent kernel (batch,) over all pairs of positions."""
     # Rows first: they are short, and a sum over all in float64 would convert every entry.
-    rows = [part if part.ndim < 4 else jnp.sum(part, axis=1) for part in each]
+    rows = [part if part.ndim < 4 else jnp.sum(part, axis=1) for part in (grid.scale - grid.apart, grid.ntk)]
     kernel, tangent = (jnp.sum(part.astype(float), axis=tuple(range(1, part.ndim))) for part in rows)
     return kernel, tangent
 

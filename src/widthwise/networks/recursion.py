@@ -1,17 +1,19 @@
 """A grid of pairs of positions through the steps of a network."""
 
+from functools import lru_cache
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from .displacement import (
     Moments,
-    Sweeps,
     Weights,
     angles,
     applied,
     bent,
+    edged,
+    existing,
     joined,
-    padded,
     rectify,
     scaled,
     shared,
@@ -34,7 +36,7 @@ def _one(step: Step, grid: Moments) -> Moments:
     if isinstance(step, Bent):
         return rectify(step.slope, grid)
     if isinstance(step, Applied):
-        return applied(step.function, grid)
+        return existing(applied(step.function, grid))
     if isinstance(step, Scaled):
         return scaled(grid, _number(step.factor, grid))
     assert isinstance(step, Joined)
@@ -42,24 +44,25 @@ def _one(step: Step, grid: Moments) -> Moments:
 
 
 def _number(value: float, grid: Moments) -> Array:
-    return jnp.asarray(value, grid.apart.dtype)
+    return _held(value, str(grid.apart.dtype))
+
+
+@lru_cache(256)
+def _held(value: float, dtype: str) -> Array:
+    return jnp.asarray(value, dtype)
 
 
 def _mixed(step: Mixed, grid: Moments, slope: float | None) -> Moments:
     """The grid after fresh weights and, where a slope is given, a rectifier."""
     one, zero = _number(1.0, grid), _number(0.0, grid)
     for sweeps in step.sweeps[:-1]:
-        grid = _padded(sweeps, grid)
-        grid = swept(sweeps, Weights(one, None, zero, zero), shared(sweeps, Weights(one, None, zero, zero), grid), grid)
+        weights, seen = Weights(one, None, zero, zero), edged(sweeps, grid)
+        grid = swept(sweeps, weights, shared(sweeps, weights, grid, seen), seen)
     numbers = (step.weight, step.bias, step.kernel, step.constant)
     weight, bias, kernel, constant = (_number(value, grid) for value in numbers)
     weights, last = Weights(weight, bias if step.bias else None, kernel, constant), step.sweeps[-1]
-    grid = _padded(last, grid)
-    shares = shared(last, weights, grid)
+    seen = edged(last, grid)
+    shares = shared(last, weights, grid, seen)
     if slope is None:
-        return swept(last, weights, shares, grid)
-    return bent(last, slope, weights, shares, grid, angles(last, weights, shares, grid))
-
-
-def _padded(sweeps: Sweeps, grid: Moments) -> Moments:
-    return padded(sweeps, grid) if any(sweep.low or sweep.high for sweep in sweeps) else grid
+        return swept(last, weights, shares, seen)
+    return bent(last, slope, weights, shares, seen, angles(last, weights, shares, seen))

@@ -1,7 +1,7 @@
 r"""Which layers a convolutional recursion by displacements can do, and what they come to.
 
 Legend: an axis of positions has a length (how many there are) and a period (how many are held: at least as many, and a
-multiple of all strides that follow).
+multiple of all strides that follow; windows that look beyond the border see positions that do not exist).
 """
 
 import math
@@ -107,17 +107,21 @@ def planned(layers: Sequence[AbstractLayer], axes: Axes) -> tuple[tuple[Step, ..
     return tuple(steps), axes
 
 
-def periods(layers: Sequence[AbstractLayer], lengths: tuple[int, ...], crossed: bool) -> tuple[int, ...]:
-    """So many positions to hold along each axis that all strides divide them."""
-    convolutions = [layer for layer in layers if isinstance(layer, Conv) and not layer.transposed]
-    strides = [(1,) * len(lengths)]
+def held(layers: Sequence[AbstractLayer], positions: tuple[int, ...], size: int) -> Axes | None:
+    """Axes by displacements with the shortest periods that do for all layers, none where they do for no period."""
+    strides = [(1,) * len(positions)]
     strides += [
-        one.strides if isinstance(one.strides, tuple) else (one.strides,) * len(lengths) for one in convolutions
+        one.strides if isinstance(one.strides, tuple) else (one.strides,) * len(positions)
+        for one in layers
+        if isinstance(one, Conv) and not one.transposed
     ]
-    products = [math.prod(along) for along in zip(*strides, strict=False)]
-    last = len(lengths) - 1
-    each = zip(lengths, products, strict=True)
-    return tuple(-(-n // s) * s if crossed and at < last else n for at, (n, s) in enumerate(each))
+    products = [math.prod(along) for along in zip(*strides, strict=True)]
+    for more in range(max(positions) + 1):
+        each = [(-(-n // product) + more) * product for n, product in zip(positions[:-1], products, strict=False)]
+        axes = Axes(True, positions, (*each, positions[-1]), size)
+        if len(planned(layers, axes)[0]) == len(layers):
+            return axes
+    return None
 
 
 def _step(layer: AbstractLayer, axes: Axes) -> tuple[Step, Axes]:
@@ -178,21 +182,12 @@ def _mixed(layer: Conv | Dense, axes: Axes, seen: tuple[Window, ...]) -> tuple[S
 
 def _sweep(axes: Axes, at: int, window: Window) -> Sweep:
     length, period = axes.lengths[at], axes.periods[at]
-    low, high = window.padded(length)
+    (low, high), outputs = window.padded(length), window.outputs(length)
     if not axes.displaced(at):
-        return Sweep(at, axes.of(at), window, low, high, window.outputs(length))
-    if period % window.stride or (window.padding == "CIRCULAR" and period != length):
+        return Sweep(at, axes.of(at), window, low, high, outputs, outputs)
+    circular = window.padding == "CIRCULAR"
+    if period % window.stride or (period != length if circular else period < length + max(low, high)):
         raise _Unsuited
     count = period // window.stride
     last = (count - 1) * window.stride + window.reach - 1 - low
-    if window.padding == "CIRCULAR":
-        inside = ((True,) * count,) * window.size
-    else:
-        inside = tuple(_inside(window, place, low, count, length) for place in range(window.size))
-    return Sweep(at, axes.of(at), window, low, max(0, last - period + 1), count, inside)
-
-
-def _inside(window: Window, place: int, low: int, count: int, length: int) -> tuple[bool, ...]:
-    """For each output whether what it sees at a place in the window exists."""
-    seen = (window.stride * one + place * window.dilation - low for one in range(count))
-    return tuple(0 <= one < length for one in seen)
+    return Sweep(at, axes.of(at), window, low, max(0, last - period + 1), count, outputs)
