@@ -1,5 +1,6 @@
 """Convolutions by displacements against the propagation of every pair of positions."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -113,7 +114,7 @@ def test_batches_change_nothing(monkeypatch, name):
     architecture, shape = CASES[name]
     X, Y = images(4, shape), images(3, shape, seed=1)
     whole = kernel(architecture, X), kernel(architecture, X, Y)
-    monkeypatch.setattr("widthwise.networks.convolutions._ENTRIES", {"float64": 2000 if name == "same" else 150})
+    monkeypatch.setattr("widthwise.networks.convolutions._ENTRIES", 2000 if name == "same" else 150)
     parts = kernel(architecture, X), kernel(architecture, X, Y)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.ntk, other.ntk, rtol=0, atol=1e-14 * largest(one.ntk))
@@ -158,3 +159,13 @@ def test_matrices_on_disk_are_the_same(tmp_path, head):
     found = kernel(architecture, X, progress=lambda *done: seen.append(done))
     assert seen[0] == (1, 1) and seen[-1][0] == seen[-1][1]
     np.testing.assert_allclose(kept.ntk, found.ntk, rtol=1e-14)
+
+
+def test_double_precision_does_not_hang_on_the_caller(monkeypatch):
+    """Batches are done in threads, and JAX is told its precision for each."""
+    monkeypatch.setattr("widthwise.networks.convolutions._ENTRIES", 60)
+    architecture, shape = CASES["small"]
+    X = images(1, shape)
+    with jax.enable_x64(False):
+        found = kernel(architecture, X)
+    np.testing.assert_allclose(found.ntk, kernel(architecture, X, method="pairs").ntk, rtol=0, atol=1e-13)

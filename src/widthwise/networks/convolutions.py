@@ -5,8 +5,10 @@ done in batches that fit a processor's cache. What the network does once its pos
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,10 @@ from .recursion import run
 from .steps import Applied, Axes, Joined, Step, flat, held, planned
 from .tiles import Progress
 
-_ENTRIES = {"float64": 2**20, "float32": 2**21}  # pairs of positions in a batch: some of its arrays fit a cache
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+
+_ENTRIES = 2**20  # pairs of positions in a batch: some of its arrays fit a cache
 _WORK = 2**32  # pairs of positions in a minute, roughly, for ten layers on two cores
 _ROUNDING = {"float64": 1e-13, "float32": 2e-5}  # ten times what is seen against single pairs
 _KEPT = 31 * 2**20  # bytes, just below what is always returned
@@ -160,15 +165,15 @@ def _sums(
     pair, move = (part.reshape(-1) for part in np.indices((len(left), len(moves))))
     same = left[pair] == right[pair]  # an input with itself: the pairs of a displacement are those of its opposite
     pair, move, twice = (part[~same | (move <= back[move])] for part in (pair, move, same & (move < back[move])))
-    batches = list(_batches(len(pair), math.prod(held) * held[-1], dtype))
+    batches = list(_batches(len(pair), math.prod(held) * held[-1]))
 
-    def summed(chosen: np.ndarray) -> tuple[Array, Array]:
+    def summed(chosen: np.ndarray) -> np.ndarray:
         at, moved = pair[chosen], moves[move[chosen]] * steps
-        return pooled(run(plan.steps, inputs.begun(left[at], right[at], moved)))
+        return np.stack(pooled(run(plan.steps, inputs.begun(left[at], right[at], moved))))
 
     found = []
-    for done, sums in enumerate(_ahead(map(summed, batches)), 1):
-        found.append(np.stack(sums))
+    for done, sums in enumerate(_two_at_once(summed, batches), 1):
+        found.append(sums)
         progress(done, len(batches))
     each = np.concatenate(found, axis=1)[:, : len(pair)] * (1 + twice)
     average = isinstance(plan.head, GlobalPool) and plan.head.kind == "average"
@@ -176,18 +181,24 @@ def _sums(
     return np.stack([np.bincount(pair, one, len(left)) for one in each]) / factor
 
 
-def _ahead(items: Iterator) -> Iterator:
-    """The items, each after the next one has been asked for, so that a device works on it meanwhile."""
-    last = []
-    for one in items:
-        yield from last
-        last = [one]
-    yield from last
+def _two_at_once(function: Callable[[Work], Result], items: Sequence[Work]) -> Iterator[Result]:
+    """The results in order: where one batch leaves a core idle, for short loops or for the next call, another does not.
+
+    The first is done alone, as it compiles. What JAX is told for a time, it is told for one thread.
+    """
+
+    def alike(item: Work) -> Result:
+        with jax.enable_x64(True):
+            return function(item)
+
+    yield function(items[0])
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(alike, items[1:])
 
 
-def _batches(count: int, entries: int, dtype: str) -> Iterator[np.ndarray]:
+def _batches(count: int, entries: int) -> Iterator[np.ndarray]:
     """Batches of one size, the last filled up with its end."""
-    number = -(-count // max(1, _ENTRIES[dtype] // entries))
+    number = -(-count // max(1, _ENTRIES // entries))
     side = -(-count // number)
     for start in range(0, count, side):
         yield np.minimum(np.arange(start, start + side), count - 1)
@@ -250,11 +261,11 @@ def _flattened(plan: Plan, X: Directions, Y: Directions | None, dtype: str, prog
     inputs, rows = _different(X) if Y is None else (X, np.arange(len(X)))
     left = _Held.of(inputs, X.positions, dtype)
     right, columns = (left, rows) if Y is None else (_Held.of(Y, Y.positions, dtype), np.arange(len(Y)))
-    tiles = list(_tiles(len(left.power), len(right.power), _side(X, dtype), Y is None))
+    tiles = list(_tiles(len(left.power), len(right.power), _side(X), Y is None))
     moments = _matrices(plan, left, right, tiles, Y is None, progress)
     gap, cogap, ntk = (jnp.asarray(part[np.ix_(rows, columns)]) for part in moments)
-    x = _alone(plan, left, _side(X, dtype))
-    y = x if Y is None else _alone(plan, right, _side(X, dtype))
+    x = _alone(plan, left, _side(X))
+    y = x if Y is None else _alone(plan, right, _side(X))
     x, y = (Own(*(part[places] for part in own)) for own, places in ((x, rows), (y, columns)))
     size = None if plan.after.size is None else plan.after.size * math.prod(plan.after.lengths)
     return Tile(x, y, gap, cogap, ntk, jnp.zeros(()), size, plan.after.gaussian)
@@ -266,10 +277,11 @@ def _matrices(plan: Plan, X: _Held, Y: _Held, tiles: list, symmetric: bool, prog
 
     def moments(place: tuple[np.ndarray, np.ndarray]) -> tuple:
         rows, columns = place
-        return place, flattened(rank, run(plan.steps, _grid(X, Y, rows[:, None], columns[None])))[1:]
+        after = run(plan.steps, _grid(X, Y, rows[:, None], columns[None]))
+        return place, [np.asarray(part) for part in flattened(rank, after)[1:]]
 
-    for done, ((rows, columns), parts) in enumerate(_ahead(map(moments, tiles)), 1):
-        for matrix, part in zip(found, map(np.asarray, parts), strict=True):
+    for done, ((rows, columns), parts) in enumerate(_two_at_once(moments, tiles), 1):
+        for matrix, part in zip(found, parts, strict=True):
             matrix[np.ix_(rows, columns)] = part
             if symmetric:
                 matrix[np.ix_(columns, rows)] = part.T
@@ -277,9 +289,9 @@ def _matrices(plan: Plan, X: _Held, Y: _Held, tiles: list, symmetric: bool, prog
     return [np.triu(part) + np.triu(part, 1).T for part in found] if symmetric else found
 
 
-def _side(X: Directions, dtype: str) -> int:
+def _side(X: Directions) -> int:
     """How many pairs of inputs fit a batch."""
-    return max(1, _ENTRIES[dtype] // math.prod(X.positions))
+    return max(1, _ENTRIES // math.prod(X.positions))
 
 
 def _grid(left: _Held, right: _Held, rows: np.ndarray, columns: np.ndarray) -> Moments:
