@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from .tiles import Grid, Progress, Tile, fill, mirror
 _REQUEST, _UNFINISHED, _LOG = "request.json", "request.json.part", "finished.txt"
 _FORMAT = 1
 _STRIP = 64  # rows of a transposed tile that are copied at once
+Parts = list[tuple[tuple[slice, slice], np.ndarray]]  # of a matrix, and their rows and columns
 _SAME = 1e-9  # numbers of two requests that differ by less, relatively, are the same
 
 
@@ -75,13 +77,16 @@ class Folder:
         self, number: int, place: tuple[slice, slice], parts: tuple[np.ndarray, ...], error: float, mirrored: bool
     ) -> None:
         rows, columns = place
-        for matrix, part in zip(self.matrices, parts, strict=True):
+
+        def write(matrix: _Npy | _Zarr, part: np.ndarray) -> None:
             if mirrored and rows == columns:
                 part = np.array(part)
                 mirror(part)
-            matrix.write(rows, columns, part)
-            if mirrored and rows != columns:
-                matrix.write(columns, rows, part.T)
+            other = [((columns, rows), part.T)] if mirrored and rows != columns else []
+            matrix.write([(place, part), *other])
+
+        with ThreadPoolExecutor(len(self.matrices)) as pool:  # most of the time is spent in the system
+            list(pool.map(write, self.matrices, parts))
         self.finished[number] = error
         with (self.path / _LOG).open("a", encoding="ascii") as log:
             log.write(f"{number} {error!r}\n")
@@ -117,13 +122,14 @@ class _Npy:
     def read(cls, path: Path, name: str) -> Any:
         return np.load(cls.place(path, name), mmap_mode="r")
 
-    def write(self, rows: slice, columns: slice, part: np.ndarray) -> None:
+    def write(self, parts: Parts) -> None:
         width = self.dtype.itemsize
         with self.path.open("r+b", buffering=0) as file:
-            for top in range(0, len(part), _STRIP):
-                for row, values in enumerate(np.ascontiguousarray(part[top : top + _STRIP]), rows.start + top):
-                    file.seek(self.offset + (row * self.shape[1] + columns.start) * width)
-                    _write(file, memoryview(values).cast("B"))
+            for (rows, columns), part in parts:
+                for top in range(0, len(part), _STRIP):
+                    for row, values in enumerate(np.ascontiguousarray(part[top : top + _STRIP]), rows.start + top):
+                        file.seek(self.offset + (row * self.shape[1] + columns.start) * width)
+                        _write(file, memoryview(values).cast("B"))
             _flush(file.fileno())
 
 
@@ -152,11 +158,12 @@ class _Zarr:
     def read(cls, path: Path, name: str) -> Any:
         return _zarr().open_array(cls.place(path, name), mode="r")
 
-    def write(self, rows: slice, columns: slice, part: np.ndarray) -> None:
-        self.array[rows, columns] = part
-        chunk = (str(one.start // size) for one, size in zip((rows, columns), self.array.chunks, strict=True))
-        with self.path.joinpath("c", *chunk).open("rb") as file:
-            _flush(file.fileno())
+    def write(self, parts: Parts) -> None:
+        for place, part in parts:
+            self.array[place] = part
+            chunk = (str(one.start // size) for one, size in zip(place, self.array.chunks, strict=True))
+            with self.path.joinpath("c", *chunk).open("rb") as file:
+                _flush(file.fileno())
 
 
 def _opened(path: Path, grid: Grid, names: tuple[str, ...], dtype: str, asked: dict, kind: type) -> Folder:
