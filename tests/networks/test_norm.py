@@ -17,7 +17,7 @@ def normed(function, epsilon=1e-12):
     return Chain((Dense(), Apply(function), LayerNorm(epsilon)))
 
 
-@pytest.mark.parametrize("name", NORMED)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one == "hard_tanh")) for one in NORMED])
 def test_the_covariance_is_that_of_quadrature(name):
     q, rho = (1.3, 0.6), np.array([-0.9, 0.0, 0.4, 0.999])
     x = np.sqrt(2 * q[0]) * np.array([[1.0, 0.0]])
@@ -59,6 +59,7 @@ def arccosine(theta):
     return (mp.sin(theta) + (mp.pi - theta) * mp.cos(theta)) / mp.pi
 
 
+@pytest.mark.slow
 def test_functions_without_variance_and_gradients():
     X = np.array([[1.0, 0.5], [1.0, 0.5], [-1.0, 0.0], [0.0, 0.0]])
     constant = kernel(Chain((Dense(), Apply(polynomial([2.0])), LayerNorm(), Dense())), X)
@@ -68,6 +69,7 @@ def test_functions_without_variance_and_gradients():
     assert all(np.all(np.isfinite(slope(jnp.asarray(x)))) for x in X)
 
 
+@pytest.mark.slow
 def test_the_profile_agrees_with_single_pairs():
     network = Chain((Dense(1.5, 0.1), Apply("gelu"), LayerNorm(), Dense(1.5), Apply("tanh"), LayerNorm(), Dense()))
     X = np.random.default_rng(1).normal(size=(12, 4)) * np.linspace(0.5, 2.0, 12)[:, None]

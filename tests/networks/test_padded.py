@@ -51,8 +51,6 @@ NETWORKS = {
     ),
     "embedding": Chain((Dense(1.0, 0.3), PositionalEmbedding(0.5, 2.0), Apply("relu"), *HEAD)),
 }
-QUICK = ("biases",)
-EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NETWORKS]
 DRAW = np.random.default_rng(0).normal(size=(3, 5, 2))
 
 
@@ -62,7 +60,8 @@ def padded(X, *lengths):
     return np.where(kept[:, :, None], X, 0.0)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_amount_of_padding_does_not_matter(name):
     network = Padded(NETWORKS[name])
     short, long = kernel(network, DRAW[:2, :3]), kernel(network, padded(DRAW[:2], 3, 3))
@@ -89,12 +88,10 @@ def test_a_finite_network_does_not_see_padding_either():
 
 
 FINITE = {**NETWORKS, "flatten": Chain((conv(), Apply("relu"), Flatten(), Dense(1.0, 0.2, 1)))}
-LONG = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name != "convolution")) for name in FINITE if name != "entrywise"
-]
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FINITE if name != "entrywise"])
 def test_finite_networks_have_the_kernel_on_average(name):
     """Inputs of three lengths."""
     network, X, width = Padded(FINITE[name]), jnp.asarray(padded(DRAW, 5, 3, 2)), 96
