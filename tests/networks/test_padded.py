@@ -137,6 +137,7 @@ def test_refusals(network, X, message):
         sample(Padded(network), jr.key(0), X.shape[1:], width=3)(jnp.asarray(X[0]))
 
 
+@pytest.mark.slow
 def test_one_position_may_be_taken():
     network = Padded(Chain((Dense(1.0, 0.3), Apply("relu"), Attention(), Slice(0), Dense())))
     short, long = kernel(network, DRAW[:2, :3]), kernel(network, padded(DRAW[:2], 3, 3))

@@ -25,6 +25,7 @@ def test_the_normalised_exponential(gamma):
     np.testing.assert_allclose(found.ntk, scale * bump + gamma * bump * c, rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.slow
 def test_a_homogeneous_network_is_one_function_of_the_angle():
     network = Chain((Dense(2.0), Homogeneous("tanh"), Dense(1.5), Homogeneous("gelu"), Dense()))
     many = np.random.default_rng(0).normal(size=(40, 5)) * np.logspace(-2, 2, 40)[:, None]
