@@ -28,7 +28,8 @@ def test_every_figure_of_the_demonstration_is_valid_for_plotly(sections):
     for section in sections:
         for item in section.figures:
             spec = specification(item)
-            go.Figure(coloured(spec["data"]), coloured(spec["layout"]))
+            drawn = go.Figure(coloured(spec["data"]), coloured(spec["layout"]))  # refuses what is not valid
+            assert len(drawn.data) == len(spec["data"]) > 0
             json.dumps(spec, allow_nan=False)
 
 

@@ -90,8 +90,8 @@ def plan(network: AbstractLayer, positions: tuple[int, ...], size: int) -> Plan 
     done = len(planned(layers, Axes(False, positions, positions, size))[0])
     if not done or done == len(layers) or not isinstance(head := layers[done], Flatten | GlobalPool):
         return None
-    pooled = isinstance(head, GlobalPool)
-    before = held(layers[:done], positions, size) if pooled else Axes(False, positions, positions, size)
+    crossed = isinstance(head, GlobalPool)
+    before = held(layers[:done], positions, size) if crossed else Axes(False, positions, positions, size)
     if before is None:
         return None
     steps, after = planned(layers[:done], before)
@@ -155,17 +155,17 @@ def _sums(
     plan: Plan, X: Directions, pairs: tuple[np.ndarray, np.ndarray], dtype: str, progress: Progress
 ) -> np.ndarray:
     """Kernel and tangent kernel (2, k) of the pooled signals of pairs of inputs, given by their places."""
-    held, displaced = plan.before.periods, len(plan.before.lengths) - 1
+    periods, displaced = plan.before.periods, len(plan.before.lengths) - 1
     counts = plan.after.periods[:displaced]
     moves = np.array(list(np.ndindex(counts)), int).reshape(math.prod(counts), displaced)
     number = {tuple(move): at for at, move in enumerate(moves.tolist())}
     back = np.array([number[tuple(move)] for move in (-moves % np.array(counts, int)).tolist()])
-    steps = np.array([before // after for before, after in zip(held, counts, strict=False)], int)
-    inputs, (left, right) = _Held.of(X, held, dtype), pairs
+    steps = np.array([before // after for before, after in zip(periods, counts, strict=False)], int)
+    inputs, (left, right) = _Held.of(X, periods, dtype), pairs
     pair, move = (part.reshape(-1) for part in np.indices((len(left), len(moves))))
     same = left[pair] == right[pair]  # an input with itself: the pairs of a displacement are those of its opposite
     pair, move, twice = (part[~same | (move <= back[move])] for part in (pair, move, same & (move < back[move])))
-    batches = list(_batches(len(pair), math.prod(held) * held[-1]))
+    batches = list(_batches(len(pair), math.prod(periods) * periods[-1]))
 
     def summed(chosen: np.ndarray) -> np.ndarray:
         at, moved = pair[chosen], moves[move[chosen]] * steps
