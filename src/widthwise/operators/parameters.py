@@ -11,8 +11,36 @@ from jaxtyping import Array, Float
 from widthwise.numerics import reject
 
 
+class Frozen(eqx.Module):
+    """What a model holds without training it: running statistics, fixed tables, random keys.
+
+    `parameters` leaves its arrays out, and no derivative flows through `value`.
+
+    >>> import jax.numpy as jnp
+    >>> model = jax.tree_util.Partial(lambda w, fixed, x: w * fixed.value * x, jnp.ones(2), Frozen(jnp.ones(2)))
+    >>> len(parameters(model)[0])
+    1
+    """
+
+    tree: Any
+
+    @property
+    def value(self) -> Any:
+        """The arrays, in a new container, constant under differentiation."""
+        return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, self.tree)
+
+
+def is_frozen(node: Any) -> bool:
+    """Whether a node of a model is `Frozen`.
+
+    >>> is_frozen(Frozen(1.0)), is_frozen(1.0)
+    (True, False)
+    """
+    return isinstance(node, Frozen)
+
+
 def parameters(model: Callable) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Any]]:
-    """Take the trainable leaves (inexact arrays) of a callable PyTree as a tuple, and the way back.
+    """Take the trainable leaves (inexact arrays outside `Frozen`) of a callable PyTree as a tuple, and the way back.
 
     Lineax compares PyTree structures with ``!=``, which is identity for some nodes; a plain tuple
     is safe. Raises ``ValueError`` for a model without trainable parameters.
@@ -22,7 +50,7 @@ def parameters(model: Callable) -> tuple[tuple[Array, ...], Callable[[tuple[Arra
     >>> rebuild((2 * leaves[0],))(jnp.ones(3)).tolist()
     [2.0, 2.0, 2.0]
     """
-    trainable, static = eqx.partition(model, eqx.is_inexact_array)
+    trainable, static = eqx.partition(model, eqx.is_inexact_array, is_leaf=is_frozen)
     leaves, structure = jax.tree.flatten(trainable)
     if not leaves:
         reject(
@@ -30,7 +58,11 @@ def parameters(model: Callable) -> tuple[tuple[Array, ...], Callable[[tuple[Arra
             "A model is a callable PyTree x -> f(x) whose inexact arrays are its parameters",
             "Wrap a function f(params, x) as jax.tree_util.Partial(f, params)",
         )
-    return tuple(leaves), lambda new: eqx.combine(jax.tree.unflatten(structure, list(new)), static)
+
+    def rebuild(new: tuple[Array, ...]) -> Any:
+        return eqx.combine(jax.tree.unflatten(structure, list(new)), static, is_leaf=is_frozen)
+
+    return tuple(leaves), rebuild
 
 
 def flatten(model: Callable) -> tuple[Float[Array, " p"], Callable[[Float[Array, " p"]], Any]]:
