@@ -108,7 +108,7 @@ CHILD = """
 import sys
 import numpy as np
 from widthwise.networks import MLP, kernel
-sys.modules["widthwise.networks.kernel"]._SIDE = 50
+sys.modules["widthwise.networks.kernel"]._HEIGHT = 50
 X = np.random.default_rng(0).normal(size=(400, 5))
 network = MLP(depth=2, activation="relu").network()
 kernel(network, X, method="profile", out=sys.argv[1], progress=lambda *told: print(*told, flush=True))
@@ -125,20 +125,20 @@ def test_a_killed_process_costs_at_most_one_tile(tmp_path, monkeypatch):
     process = child(CHILD, str(tmp_path))
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("7 "):
+        if line.startswith("4 "):
             process.send_signal(signal.SIGKILL)
             break
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
     finished, told = len((tmp_path / "finished.txt").read_text().splitlines()), []
-    assert 7 <= finished < 36  # the kill was sent after the seventh
-    monkeypatch.setattr(KERNEL, "_SIDE", 50)
+    assert 3 <= finished < 8  # the kill was sent when the fourth was computed and perhaps not yet written
+    monkeypatch.setattr(KERNEL, "_HEIGHT", 50)
     inputs, computed = np.random.default_rng(0).normal(size=(400, 5)), []
     gram = KERNEL.gram
     monkeypatch.setattr(KERNEL, "gram", lambda *words: computed.append(1) or gram(*words))
     found = kernel(NETWORK, inputs, method="profile", out=tmp_path, progress=lambda *one: told.append(one))
-    assert len(computed) == 36 - finished
-    assert told == [(done, 36) for done in range(1, 37)]
+    assert len(computed) == 8 * (8 - finished)
+    assert told == [(done, 8) for done in range(1, 9)]
     whole = kernel(NETWORK, inputs, method="profile")
     np.testing.assert_allclose(found.ntk, whole.ntk, rtol=0, atol=1e-13)
     assert np.array_equal(found.ntk, found.ntk.T)
@@ -149,6 +149,7 @@ def test_a_killed_process_costs_at_most_one_tile(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_kernels_on_disk_are_the_kernels(tmp_path, folder, method, dtype, monkeypatch):
     monkeypatch.setattr(KERNEL, "_SIDE", 8)
+    monkeypatch.setattr(KERNEL, "_HEIGHT", 8)
     monkeypatch.setattr(KERNEL, "_SIDE_BY_PAIRS", 8)
     Z = X.copy()
     Z[3], Z[4] = 0.0, Z[5]  # a zero input and two equal ones
@@ -176,7 +177,7 @@ def test_two_sets_on_disk_with_tiles_larger_than_both(tmp_path):
         ({"network": MLP(depth=3, activation="relu").network()}, "network"),
         ({"dtype": "float32"}, "dtype float64, now float32"),
         ({"tolerance": 1e-9}, "tolerance 1e-10, now 1e-09"),
-        ({"Y": X}, "inputs, symmetric True, now False"),
+        ({"Y": X}, "inputs"),
         ({"method": "profile"}, "method auto, now profile"),
         ({"inputs": X[:19]}, "shape"),
     ],
@@ -217,11 +218,11 @@ def test_a_disk_without_space_is_seen_before_anything_is_written(tmp_path):
 @FORMATS
 def test_a_disk_that_fills_up_keeps_the_finished_tiles(tmp_path, folder, monkeypatch):
     def full(number):
-        if first.asked[2:]:
+        if log.exists() and len(log.read_text().splitlines()) == 2:
             raise OSError(28, "No space left on device")
         os.fsync(number)
 
-    first, second = Values(), Values()
+    first, second, log = Values(), Values(), tmp_path / folder / "finished.txt"
     monkeypatch.setattr(STORE, "_flush", full)
     with pytest.raises(ValueError, match=r"No space left.*goes on after the last"):
         first.write(tmp_path / folder)
@@ -268,7 +269,7 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from widthwise.networks import MLP, kernel
-sys.modules["widthwise.networks.kernel"]._SIDE = 300
+sys.modules["widthwise.networks.kernel"]._HEIGHT = 300
 network = MLP(depth=2, activation="relu").network()
 X = np.random.default_rng(0).normal(size=(3000, 20))
 kernel(network, X[:900], method="profile", out=sys.argv[1] + "/small")

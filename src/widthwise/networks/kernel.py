@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,12 +21,13 @@ from .layer import AbstractLayer
 from .pairwise import has_draws, has_masks, pairwise, seeded, uses_cells
 from .profile import Profile, compile_profile
 from .store import fingerprint, on_disk
-from .tiles import Grid, Progress
+from .tiles import Grid, Progress, Tile
 
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
 _FEW, _FEW_BY_CELLS = 250_000, 2_000
 _REPEATS = 8  # of a kernel with drawn expectations
 _SIDE, _SIDE_BY_PAIRS, _SIDE_BY_CELLS, _LEAST_SIDE = 4000, 1000, 100, 8
+_HEIGHT, _STRIP_BYTES = 1000, 2**28  # of a strip of whole rows of one matrix
 _PROBED = 3
 METHODS, PRECISIONS = ("auto", "pairs", "profile"), ("float64", "float32")
 
@@ -114,13 +116,14 @@ def kernel(
 class _Way:
     """How kernels are computed: of two sets of inputs, under which name, and with numbers that tell networks apart.
 
-    ``side``: a tile on disk of so many inputs squared takes minutes at most.
+    ``side``: a tile on disk of so many inputs squared takes minutes at most; none where a number is computed faster
+    than it is written.
     """
 
     compute: Callable[[Directions, Directions | None, Progress | None], tuple[np.ndarray, np.ndarray, float]]
     name: str
     probe: Callable[[], list[float]]
-    side: int
+    side: int | None
 
 
 def _chosen(
@@ -207,20 +210,47 @@ def _by_profile(
         firsts = (part[:_PROBED, 0, 0] for part in (profile.nngp, profile.ntk))
         return np.concatenate([*firsts, profile.levels[:, 0]]).tolist()
 
-    return _Way(compute, _described(profile), probe, _SIDE)
+    return _Way(compute, _described(profile), probe, None)
 
 
 def _on_disk(out, way: _Way, X: Directions, Y: Directions | None, dtype: str, request: dict, progress: Progress | None):
     """Kernels in a folder; each tile is a call of its own."""
+    n, m = len(X), None if Y is None else len(Y)
 
     def tile(rows: slice, columns: slice):
         own = Y is None and rows == columns
         *both, error = way.compute(X[rows], None if own else (X if Y is None else Y)[columns], None)
         return tuple(both), error
 
-    grid = Grid.of(len(X), None if Y is None else len(Y), way.side)
+    if way.side is not None or Path(out).suffix == ".zarr":
+        grid = Grid.of(n, m, way.side or _SIDE)
+    else:
+        grid, tile = _strips(tile, n, m, dtype)
     (nngp, ntk), error = on_disk(out, grid, tile, ("nngp", "ntk"), dtype, request, progress)
     return nngp, ntk, error
+
+
+def _strips(tile: Tile, n: int, m: int | None, dtype: str) -> tuple[Grid, Tile]:
+    """Strips of whole rows, which a disk takes several times as fast as pieces of rows.
+
+    A symmetric matrix is computed in full, the lower half by the very calls of the upper one: it is exactly symmetric.
+    """
+    width = n if m is None else m
+    height = max(1, min(_HEIGHT, _STRIP_BYTES // (width * np.dtype(dtype).itemsize)))
+    grid, parts = Grid.strips(n, width, height), Grid.of(n, m, height).columns
+
+    def block(rows: slice, columns: slice):
+        if m is not None or rows.start <= columns.start:
+            return tile(rows, columns)
+        matrices, error = tile(columns, rows)
+        return tuple(matrix.T for matrix in matrices), error
+
+    def strip(rows: slice, _: slice):
+        blocks = [block(rows, columns) for columns in parts]
+        matrices = zip(*(matrices for matrices, _ in blocks), strict=True)
+        return tuple(np.concatenate(row, axis=1) for row in matrices), max(error for _, error in blocks)
+
+    return grid, strip
 
 
 def _features(X: np.ndarray) -> str:

@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ def on_disk(
     asked |= {"rows": grid.rows[0].stop, "columns": grid.columns[0].stop, "symmetric": grid.symmetric}
     kind = _Zarr if path.suffix == ".zarr" else _Npy
     try:
-        folder = _opened(path, grid, names, dtype, asked, kind)
-        fill(grid, tile, folder, progress)
+        with _opened(path, grid, names, dtype, asked, kind) as folder:
+            fill(grid, tile, folder, progress)
+            folder.wait()
     except OSError as error:
         reject(
             f"{error} in {path}",
@@ -64,16 +65,38 @@ def fingerprint(array: np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder as a sink: the finished tiles with their errors, and what writes each matrix."""
+    """A folder as a sink: the finished tiles with their errors, and what writes each matrix.
+
+    A tile is written while the next one is computed, and no more than one waits for that.
+    """
 
     path: Path
     finished: dict[int, float]
     matrices: tuple["_Npy | _Zarr", ...]
+    behind: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    waiting: list[Future] = field(default_factory=list)
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.behind.shutdown()
+
+    def wait(self) -> None:
+        """Until all is written; raise what went wrong."""
+        while self.waiting:
+            self.waiting.pop().result()
 
     def has(self, number: int) -> bool:
         return number in self.finished
 
     def put(
+        self, number: int, place: tuple[slice, slice], parts: tuple[np.ndarray, ...], error: float, mirrored: bool
+    ) -> None:
+        self.wait()
+        self.waiting.append(self.behind.submit(self._write, number, place, parts, error, mirrored))
+
+    def _write(
         self, number: int, place: tuple[slice, slice], parts: tuple[np.ndarray, ...], error: float, mirrored: bool
     ) -> None:
         rows, columns = place

@@ -33,6 +33,11 @@ class Grid:
         rows = _parts(n, side)
         return cls(rows, rows if m is None else _parts(m, side), m is None)
 
+    @classmethod
+    def strips(cls, n: int, m: int, height: int) -> "Grid":
+        """Whole rows, at most ``height`` at a time."""
+        return cls(_parts(n, height), (slice(0, m),), False)
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.rows[-1].stop, self.columns[-1].stop
