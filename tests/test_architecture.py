@@ -19,8 +19,9 @@ BELOW = {
     "numerics": set(),
     "data": {"numerics"},
     "activations": {"numerics"},
-    "networks": {"numerics", "activations"},
-    "operators": {"numerics"},
+    "grams": {"numerics"},
+    "networks": {"numerics", "grams", "activations"},
+    "operators": {"numerics", "grams"},
     "measure": {"numerics", "activations", "networks", "operators"},
     "claims": {"numerics"},
     "theory": {"numerics", "data", "activations", "networks", "operators", "measure", "claims"},
@@ -35,7 +36,10 @@ HOMES = {
     "sklearn": ("data/", "report/baselines.py"),
     "mlxtend": ("data/",),
     "pyarrow": ("data/",),
-    "zarr": ("networks/store.py",),
+    "zarr": ("grams/store.py",),
+    "flax": ("operators/adapters/",),
+    "haiku": ("operators/adapters/",),
+    "torch": ("operators/adapters/",),
     "plotly": ("report/",),
     "jinja2": ("report/",),
     "latex2mathml": ("report/",),
@@ -43,9 +47,9 @@ HOMES = {
     "tyro": ("cli/",),
 }
 # Extras that a user may not have: imported where they are used, and only there.
-OPTIONAL = {"mlxtend", "pyarrow", "zarr"}
+OPTIONAL = {"mlxtend", "pyarrow", "zarr", "flax", "haiku", "torch", "xarray"}
 PRIVATE_JAX = ("jax._src", "jax.core", "jax.interpreters")
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "haiku": "dm-haiku"}
 
 
 def part(path: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from widthwise.activations import Activation
+from widthwise.grams import Progress
 
 from .chain import Chain
 from .combine import Scale
@@ -29,7 +30,6 @@ from .pool import Flatten, GlobalPool
 from .positional import Own, Tile, kernels, propagated
 from .recursion import run
 from .steps import Applied, Axes, Joined, Step, flat, held, planned
-from .tiles import Progress
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from widthwise.grams import Grid, Progress, in_memory
+
 from .inputs import Directions, squared_distance
 from .profile import Profile, clenshaw, nodes
 from .series import Factors, horner, summed
-from .tiles import Grid, Progress, in_memory
 
 # Inputs per side of a tile; not a power of two, whose columns would share a few lines of a processor's cache.
 _SIDE = 1000

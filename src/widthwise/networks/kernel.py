@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from widthwise.grams import Grid, Progress, Tile, fingerprint, on_disk
 from widthwise.numerics import mean_and_sem, nearest, reject
 
 from .convolutions import Plan, convolutional, plan
@@ -20,8 +21,6 @@ from .inputs import Directions, check_inputs
 from .layer import AbstractLayer
 from .pairwise import has_draws, has_masks, pairwise, seeded, uses_cells
 from .profile import Profile, compile_profile
-from .store import fingerprint, on_disk
-from .tiles import Grid, Progress, Tile
 
 # So many pairs are done one by one before a profile would be ready; by cells, one pair costs as much as hundreds.
 _FEW, _FEW_BY_CELLS = 250_000, 2_000

@@ -3,6 +3,7 @@
 Nothing is assumed and nothing interpolated, so this is the reference, and the way for few pairs.
 """
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthwise.activations import Activation
+from widthwise.grams import Grid, Progress
 from widthwise.numerics import reject
 
 from .attention import Attention
@@ -50,7 +52,7 @@ def _evaluate(network: AbstractLayer, inputs: InputPairs):
 
 
 def pairwise(
-    network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float
+    network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """NNGP and NTK of all pairs, each (n, m), and their relative error; ``Y=None`` means X with itself.
 
@@ -63,7 +65,8 @@ def pairwise(
     crossed, out = after_one_pair(network, X.positions, X.size) if X.positions else (False, ())
     nngp, ntk = (np.empty((len(X), len(Y), *out)) for _ in range(2))
     side, worst = _side(network, X.positions, crossed, max(len(X), len(Y))), 0.0
-    by_row, by_column = _by_size(X), _by_size(Y)
+    by_row, by_column, done = _by_size(X), _by_size(Y), itertools.count(1)
+    total = len(Grid.of(len(X), None if symmetric else len(Y), side))
     for top in reversed(range(0, len(X), side)):
         enough = network
         for left in range(top if symmetric else 0, len(Y), side):
@@ -77,6 +80,8 @@ def pairwise(
                 if symmetric and top == left and diagonal is not None:
                     matrix[rows, rows] = np.asarray(diagonal)[: len(rows)]
             worst = max(worst, error)
+            if progress is not None:
+                progress(next(done), total)
     return nngp, ntk, worst
 
 
@@ -132,10 +137,11 @@ def _accurate(network: AbstractLayer, pair: InputPairs, tolerance: float):
     if (left := float(error)) <= tolerance:
         return network, (nngp, ntk), (own_nngp, own_ntk), left
     if degree == 0:
+        summed = pair.xx.ndim > 1  # only sums over positions lose digits
         reject(
-            f"inputs so nearly equal after a sum over positions that rounding leaves an error of {left:.1e}",
+            f"an error of {left:.1e} by rounding" + (", of sums over positions that nearly agree" if summed else ""),
             f"The tolerance is {tolerance:.1e}",
-            "Pass a larger tolerance, or remove inputs that are almost duplicates",
+            "Pass a larger tolerance" + (", or remove inputs that are almost duplicates" if summed else ""),
         )
     if degree == MAX_DEGREE:
         reject(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from widthwise.networks.tiles import Grid, in_memory, mirror
+from widthwise.grams import Grid, in_memory, mirror
 
 
 @pytest.mark.parametrize(("n", "m", "side"), [(1, None, 5), (10, None, 3), (7, 4, 3), (4, 9, 9), (12, None, 4)])

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from widthwise.grams import Grid, on_disk
 from widthwise.networks import MLP, Apply, Chain, Conv, Dense, GlobalPool, kernel
-from widthwise.networks.store import on_disk
-from widthwise.networks.tiles import Grid
 
-STORE, KERNEL = (sys.modules[f"widthwise.networks.{name}"] for name in ("store", "kernel"))
+STORE, KERNEL = (sys.modules[f"widthwise.{name}"] for name in ("grams.store", "networks.kernel"))
 NETWORK = MLP(depth=2, activation="relu").network()
 X = np.random.default_rng(0).normal(size=(20, 5))
 FORMATS = pytest.mark.parametrize("folder", ["kernels", "kernels.zarr"])
