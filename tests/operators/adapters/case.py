@@ -1,5 +1,6 @@
 """One model of the zoo, and how it is entered."""
 
+import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -28,10 +29,10 @@ def lenient() -> ExitStack:
 
 
 def collection(cases: dict[str, Callable[[], Case]]) -> Callable:
-    """A decorator that enters a constructor under its name."""
+    """A decorator that enters a constructor under its name; what it makes is made once, and never changed."""
 
     def enter(make: Callable[[], Case]) -> Callable[[], Case]:
-        cases[make.__name__] = make
+        cases[make.__name__] = functools.cache(make)
         return make
 
     return enter

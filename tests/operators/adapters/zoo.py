@@ -4,6 +4,7 @@
 `CASES` holds the same models as their framework has them, for comparison.
 """
 
+import functools
 from collections.abc import Callable
 
 from jaxtyping import Array
@@ -18,10 +19,10 @@ from widthwise.operators.adapters import adapt
 CASES: dict[str, Callable[[], Case]] = {**PLAIN, **EQUINOX, **NNX, **LINEN, **HAIKU}
 
 
-def adapted(case: Case) -> tuple[Callable, Array]:
+@functools.cache
+def adapted(name: str) -> tuple[Callable, Array]:
+    case = CASES[name]()
     return adapt(case.model, case.X, dtype="float64", **case.options), case.X
 
 
-ZOO: dict[str, Callable[[], tuple[Callable, Array]]] = {
-    name: (lambda make=make: adapted(make())) for name, make in CASES.items()
-}
+ZOO: dict[str, Callable[[], tuple[Callable, Array]]] = {name: functools.partial(adapted, name) for name in CASES}

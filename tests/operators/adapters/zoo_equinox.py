@@ -12,7 +12,7 @@ equinox = collection(EQUINOX)
 
 
 def one(model, X):
-    return Case(model, X, lambda: jax.vmap(model)(X))
+    return Case(model, X, lambda: jax.jit(jax.vmap(model))(X))
 
 
 class Then(eqx.Module):
@@ -116,9 +116,10 @@ class Normalised(eqx.Module):
 def eqx_batch_norm():
     model, state = eqx.nn.make_with_state(Normalised)(jr.key(0))
     X = inputs(3)
-    state = jax.vmap(model, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(2 * X + 1, state)[1]
+    train = jax.vmap(model, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    state = jax.jit(train)(2 * X + 1, state)[1]
     model = eqx.nn.inference_mode(model)
-    return Case((model, state), X, lambda: jax.vmap(lambda x: model(x, state)[0])(X))
+    return Case((model, state), X, lambda: jax.jit(jax.vmap(lambda x: model(x, state)[0]))(X))
 
 
 @equinox

@@ -27,7 +27,7 @@ class Block(nnx.Module):
 
 def batch(model, X):
     model.eval()
-    return Case(model, X, lambda: model(X))
+    return Case(model, X, lambda: nnx.jit(lambda model: model(X))(model))
 
 
 def keys():
@@ -140,8 +140,10 @@ class Lenient(nn.Module):
 
 def linen(module, X, call=None):
     module, call = Lenient(module), call or {}
-    variables = module.init(jax.random.key(0), X, **call)
-    return Case((module, variables), X, lambda: module.apply(double(variables), X, **call), {"call": call})
+    variables = jax.jit(lambda: module.init(jax.random.key(0), X, **call))()
+    return Case(
+        (module, variables), X, lambda: jax.jit(lambda: module.apply(double(variables), X, **call))(), {"call": call}
+    )
 
 
 @linen_model

@@ -14,7 +14,7 @@ plain = collection(PLAIN)
 
 def one(f, params, X, **options):
     """A function of one example."""
-    return Case((f, params), X, lambda: jax.vmap(lambda x: f(params, x))(X), options)
+    return Case((f, params), X, lambda: jax.jit(jax.vmap(lambda x: f(params, x)))(X), options)
 
 
 def layers(width=4, depth=3, size=3):
@@ -41,7 +41,7 @@ def dense_on_batches():
         return jnp.einsum("nk,ko->no", jax.nn.gelu(hidden), params["v"])
 
     params, X = weights(w=(3, 5), v=(5, 2)), inputs(3)
-    return Case((f, params), X, lambda: f(params, X))
+    return Case((f, params), X, lambda: jax.jit(f)(params, X))
 
 
 @plain
@@ -215,7 +215,7 @@ def convolutions_on_batches():
         return jnp.mean(X, axis=(1, 2))
 
     params, X = weights(strided=(3, 3, 2, 4), dilated=(2, 2, 4, 4), grouped=(3, 3, 2, 4)), inputs(6, 7, 2)
-    return Case((f, params), X, lambda: f(params, X))
+    return Case((f, params), X, lambda: jax.jit(f)(params, X))
 
 
 @plain

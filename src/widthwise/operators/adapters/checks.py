@@ -34,8 +34,10 @@ def in_precision(tree: Any, dtype: str | None) -> Any:
 def _cast(leaf: Array, dtype: str | None) -> Array:
     leaf = jnp.asarray(leaf)
     own = jnp.finfo(leaf.dtype).dtype
-    target = jnp.dtype(dtype) if dtype else jnp.promote_types(own, jnp.float32)
-    return leaf.astype(jnp.result_type(target, jnp.complex64) if jnp.iscomplexobj(leaf) else target)
+    target = jnp.dtype(dtype or (own if own.itemsize >= 4 else jnp.float32))
+    if jnp.iscomplexobj(leaf):
+        target = jnp.dtype(jnp.complex64 if target == jnp.float32 else jnp.complex128)
+    return leaf.astype(target)
 
 
 def demand_dtype(dtype: Any) -> str | None:
@@ -135,7 +137,8 @@ def _attempt(model: Adapted, x: jax.ShapeDtypeStruct) -> Exception | jax.ShapeDt
 
 
 def _reject_all(said: dict[bool, Any], shape: tuple[int, ...], hint: Callable[[Exception], str | None]) -> None:
-    names = {False: f"one example of shape {shape}", True: f"a batch of shape (n, {', '.join(map(str, shape))})"}
+    batch = str(("n", *shape)).replace("'", "")
+    names = {False: f"one example of shape {shape}", True: f"a batch of shape {batch}"}
     told = "; ".join(f"on {names[way]} it said: {_short(error)}" for way, error in said.items())
     hints = [found for found in map(hint, said.values()) if found]
     reject(
@@ -146,7 +149,7 @@ def _reject_all(said: dict[bool, Any], shape: tuple[int, ...], hint: Callable[[E
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(str(_BATCH), "n")
     return f"{type(error).__name__}: {text[:300]}{'...' * (len(text) > 300)}".rstrip(".")
 
 
