@@ -1,14 +1,16 @@
 """`widthwise kernel`: files that are whole, and notes about the data."""
 
+import contextlib
 import json
 import os
 
 import numpy as np
 import pytest
 
-from widthwise.cli import main
+from widthwise.cli import console, main
 from widthwise.data import capacity, load
 from widthwise.networks import MLP, kernel
+from widthwise.report import Silent
 
 RELU = ("--network", "mlp(depth=1, activation=relu)")  # its kernel is closed, and so quick
 CSV = "a,b,label\n1,2,x\n3,4.5,y\n5,6,x\n7,8,y\n"
@@ -89,3 +91,25 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
     assert out.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["K.npz"]
     assert ("No space left" in capsys.readouterr().err) == (status == 2)
+
+
+def test_progress_is_told_tile_by_tile(tmp_path, monkeypatch):
+    told = []
+
+    class Recorded(Silent):
+        @contextlib.contextmanager
+        def task(self, name, total=None):
+            yield lambda steps=1: told.append((name, total))
+
+    monkeypatch.setattr(console, "shown_progress", lambda: contextlib.nullcontext(Recorded()))
+    assert main(["kernel", "iris", *RELU, "--out", str(tmp_path / "K.npz")]) == 0
+    assert told
+    assert told == [("Tiles", len(told))] * len(told)
+
+
+def test_a_matrix_without_targets_says_how_to_go_without(tmp_path, capsys):
+    np.savez(tmp_path / "X.npz", X=np.eye(3))
+    command = ["kernel", str(tmp_path / "X.npz"), *RELU, "--out", str(tmp_path / "K.npz")]
+    assert main(command) == 2
+    assert "name the target 'none'" in capsys.readouterr().err
+    assert main([*command, "--target", "none"]) == 0

@@ -54,7 +54,7 @@ class Activation(eqx.Module):
             reject(
                 f"activation {self.name!r} with {len(self.kinks)} kinks and no closed dual",
                 f"A numerical dual is known for at most {_MOST_KINKS} kinks",
-                "Give closed=, a function (xx, yy, gap, cogap) -> Dual",
+                "Give closed=, a function (xx, yy, gap, cogap) -> Dual; or, if it has none, activation(fn, kinks=())",
             )
 
     def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:

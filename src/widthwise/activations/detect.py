@@ -20,7 +20,7 @@ _SEARCH, _INTERVALS = 32.0, 4096  # and searched for kinks on [-32, 32]
 _HALVINGS = 46  # 64 / 4096 / 2**46 is below rounding at every place but zero
 _JUMP = 1e-6  # a smaller jump, relative to the derivative, is rounding
 
-_WRITE = "Write it with jax.numpy for arrays of any shape: jnp.tanh for math.tanh, jnp.where for if"
+_WRITE = "Write it with jax.numpy for arrays of any shape: jnp.tanh for math.tanh and np.tanh, jnp.where for if"
 
 
 def check_elementwise(name: str, fn: Callable) -> None:

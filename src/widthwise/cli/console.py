@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,6 +41,20 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+@contextlib.contextmanager
+def shown_steps(name: str, step: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work whose number of steps is known at its first one; yields ``progress(done, total)``."""
+    with shown_progress() as progress, progress.task(name), contextlib.ExitStack() as bars:
+        advances = []
+
+        def told(done: int, total: int) -> None:
+            if not advances:
+                advances.append(bars.enter_context(progress.task(step, total=total)))
+            advances[0]()
+
+        yield told
 
 
 def shown_progress() -> AbstractContextManager[Progress]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import numpy as np
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from widthwise._version import __version__
@@ -17,7 +16,7 @@ from widthwise.data import FeatureScale, demand_memory, load_inputs
 from widthwise.networks import kernel, parse_network
 from widthwise.numerics import reject
 
-from .console import say, write_line
+from .console import say, shown_steps, write_line
 from .options import Column, Flag
 
 _LARGE = 100.0  # mean square of a row, from which activations that saturate look like steps
@@ -53,8 +52,8 @@ def write_kernels(
             f"Note: the features are large (mean square up to {size:.2g}); --standardise brings them to size 1.",
             "yellow",
         )
-    with Console(stderr=True).status(f"Kernels of {len(X)} rows"):
-        kernels = kernel(spec.network(), X)
+    with shown_steps(f"Kernels of {len(X)} rows", "Tiles") as progress:
+        kernels = kernel(spec.network(), X, progress=progress)
     config = {
         "widthwise": __version__,
         "data": inputs.name,
@@ -72,7 +71,7 @@ def _demand_affordable(rows: int) -> None:
     demand_memory(
         _BYTES_PER_PAIR * rows**2,
         f"The kernel of {rows} rows, two matrices of {8 * rows**2 / 1e9:.3g} GB each,",
-        "Take fewer rows (10,000 need 3.3 GB), or make blocks in Python with widthwise.kernel(network, X[rows], X)",
+        "Take fewer rows (10,000 need 3.3 GB), or write to disk in Python: widthwise.kernel(network, X, out='folder')",
     )
 
 

@@ -107,7 +107,9 @@ def _from_matrix(path: Path, arrays: dict[str, np.ndarray], target: str | int | 
         reject(
             f"{path} has no array {name!r} beside X",
             f"Its other arrays are {listed(others)}" if others else "X stands alone in it, so there are no targets",
-            "Name one of them as the target" if others else "Save it with numpy.savez(path, X=X, y=y)",
+            "Name one of them as the target"
+            if others
+            else "Save it with numpy.savez(path, X=X, y=y); where none is needed, name the target 'none'",
         )
     return with_target(table, name, arrays[name])
 

@@ -6,6 +6,7 @@ Legend: over the k outputs of one draw, $\hat K = \frac1k\sum_jf_j(x)f_j(y)$ and
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.networks import AbstractLayer, check_inputs, sample
+from widthwise.networks import AbstractLayer, check_count, check_inputs, check_key, check_network, sample
 from widthwise.numerics import Estimate, mean_and_sem, reject
 from widthwise.operators import flatten
 
@@ -54,8 +55,8 @@ def sampled_kernel(
     averaged over; they make $\hat K$ more precise. A batch norm averages over X and Y together. After each draw
     ``progress(draws, precision so far)`` is called. The work is one Jacobian for each draw.
 
-    Raises ``ValueError`` for bad inputs, a precision that is not positive, ``most`` below 8, and a network that
-    keeps positions.
+    Raises ``ValueError`` for bad inputs, a precision that is not positive, ``most`` below 8, a width below 1, and a
+    network that keeps positions.
 
     >>> from widthwise.networks import MLP, kernel
     >>> network, X = MLP(depth=1, activation="relu", width=64).network(outputs=64), [[1.0, 0.0], [0.6, 0.8]]
@@ -63,16 +64,17 @@ def sampled_kernel(
     >>> found.reached, bool(np.all(np.abs(found.ntk.value - limit.ntk) < 4 * found.ntk.error + 0.05))
     (True, True)
     """
-    _check(precision, most)
+    key = jr.key(0) if key is None else key
+    _check(network, width, precision, most, key)
     left = check_inputs("X", X)
     both = left if Y is None else np.concatenate([left, _same_features(left, check_inputs("Y", Y))])
     rows, columns = slice(len(left)), slice(len(left) if Y is not None else 0, None)
     with jax.enable_x64(True):
         inputs = jnp.asarray(both)
         draw = jax.jit(lambda one: _kernels(sample(network, one, both.shape[1:], width), inputs))
-        keys, draws, seen = jr.key(0) if key is None else key, [], np.inf
+        draws, seen = [], np.inf
         while len(draws) < most and not (len(draws) >= _FEWEST and seen <= precision):
-            nngp, ntk = draw(jr.fold_in(keys, len(draws)))
+            nngp, ntk = draw(jr.fold_in(key, len(draws)))
             draws.append(np.stack([np.asarray(part)[rows, columns] for part in (nngp, ntk)]))
             seen = _relative(draws)
             if progress is not None:
@@ -117,8 +119,12 @@ def _same_features(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     return Y
 
 
-def _check(precision: float, most: int) -> None:
-    if not precision > 0:
+def _check(network: object, width: Any, precision: object, most: Any, key: object) -> None:
+    check_network(network)
+    check_key(key)
+    check_count("width", width)
+    check_count("most", most)
+    if not (isinstance(precision, int | float) and precision > 0):
         reject(f"precision={precision!r}", "A precision is a positive number", "Give for example precision=0.05")
     if most < _FEWEST:
         reject(

@@ -2,16 +2,16 @@
 
 from .apply import Apply, Homogeneous
 from .attention import Attention
-from .builders import MLP, sample
+from .builders import MLP, check_key, sample
 from .chain import Chain, Composed, Residual, Shortcut
 from .combine import Dropout, Parallel, Scale
 from .conv import Conv
-from .dense import Affine, Dense
+from .dense import Affine, Dense, check_count
 from .differentiable import pair_kernel
 from .expression import parse_network
 from .inputs import check_inputs
 from .kernel import Kernels, kernel
-from .layer import AbstractLayer
+from .layer import AbstractLayer, check_network
 from .layerwise import ntk_by_layer
 from .norm import LayerNorm, RMSNorm
 from .padded import Padded
@@ -52,7 +52,10 @@ __all__ = [
     "Scale",
     "Shortcut",
     "Slice",
+    "check_count",
     "check_inputs",
+    "check_key",
+    "check_network",
     "compile_profile",
     "kernel",
     "ntk_by_layer",

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import jax
+import numpy as np
 from jaxtyping import Array
 
 from widthwise.activations import Activation, activation
@@ -11,7 +13,7 @@ from widthwise.numerics import reject
 from .apply import Apply
 from .chain import Chain
 from .dense import Dense, check_count, check_parameterisation, check_variance
-from .layer import AbstractLayer, Shape
+from .layer import AbstractLayer, Shape, check_network
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def sample(network: AbstractLayer, key: Array, in_size: int | Shape, width: int 
     r"""Draw a finite network, a callable PyTree (in_size,) -> (outputs,) in the default float precision.
 
     ``in_size`` is the number of features, or the shape (\*positions, channels) of an image or a sequence. ``width``
-    fills in the size of layers that leave it open. Raises ``ValueError`` where a size is missing or sizes do not fit.
+    fills in the size of layers that leave it open. Raises ``ValueError`` where a size is missing or sizes do not fit,
+    and for a ``key`` that is no key of JAX.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -83,13 +86,17 @@ def sample(network: AbstractLayer, key: Array, in_size: int | Shape, width: int 
     >>> f(jnp.ones(3)).shape
     (1,)
     """
-    shape = (in_size,) if isinstance(in_size, int) else tuple(in_size)
+    check_network(network)
+    check_key(key)
+    shape = tuple(in_size) if isinstance(in_size, tuple | list) else (in_size,)
     for size in shape:
         check_count("in_size", size)
-    if not isinstance(network, AbstractLayer):
-        reject(
-            f"a network of type {type(network).__name__}",
-            "A network is a layer",
-            "Build a Chain, or MLP(...).network()",
-        )
-    return network.sample(key, shape, width)[0]
+    if width is not None:
+        check_count("width", width)
+    return network.sample(key, tuple(map(int, shape)), width)[0]
+
+
+def check_key(key: object) -> None:
+    """Refuse what is no key of JAX, such as the number that a key is made of."""
+    if not isinstance(key, jax.Array | np.ndarray):
+        reject(f"key={key!r}", "A key is a value of JAX that says what is drawn", "Give for example jax.random.key(0)")

@@ -1,6 +1,7 @@
 """Layers in sequence, and around a shortcut."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.random as jr
@@ -25,9 +26,13 @@ class Chain(AbstractLayer):
     1
     """
 
-    layers: tuple[AbstractLayer, ...] = eqx.field(converter=tuple)
+    layers: tuple[AbstractLayer, ...]
 
-    def __post_init__(self):
+    def __init__(self, layers: Any, *more: Any):
+        if more or isinstance(layers, AbstractLayer):
+            given = ", ".join(map(repr, (layers, *more)))
+            reject(f"Chain({given})", "The layers stand in one tuple or list", f"Write Chain([{given}])")
+        self.layers = tuple(layers)
         strange = [layer for layer in self.layers if not isinstance(layer, AbstractLayer)]
         if strange or not self.layers:
             came = f"a chain with {strange[0]!r}" if strange else "a chain without layers"

@@ -39,6 +39,12 @@ class Parallel(AbstractLayer):
     join: str = eqx.field(static=True, default="sum")
 
     def __post_init__(self):
+        if isinstance(self.branches, AbstractLayer):
+            reject(
+                f"a Parallel whose branches are {self.branches!r}",
+                "The branches stand in one tuple or list",
+                "Write Parallel([one, other], join)",
+            )
         if len(self.branches) < 2 or not all(isinstance(branch, AbstractLayer) for branch in self.branches):
             reject(
                 f"branches {self.branches!r}", "Branches are two layers or more", "Use a Chain for one after the other"

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float
 
 from widthwise.numerics import nearest, reject
@@ -178,9 +179,10 @@ def check_variance(name: str, value: float | Array) -> None:
         )
 
 
-def check_count(name: str, value: int, most: int | None = None) -> None:
+def check_count(name: str, value: Any, most: int | None = None) -> None:
     """Refuse a count that is not a whole number of at least 1, or above what a machine can hold."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1 or (most is not None and value > most):
         upper = "" if most is None else f" and at most {most:,}"
         reject(f"{name}={value!r}", f"{name} is a whole number of at least 1{upper}", f"Give for example {name}=2")
 

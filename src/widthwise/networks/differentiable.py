@@ -5,26 +5,27 @@ Legend: $u = x/\|x\|$, gap $= \frac12\|u-v\|^2$, cogap $= \frac12\|u+v\|^2$.
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from widthwise.activations import ratio, root
 from widthwise.numerics import reject
 
-from .layer import AbstractLayer, through
+from .layer import AbstractLayer, check_network, through
 from .pair import Pair
 
 
-def pair_kernel(
-    network: AbstractLayer, x: Float[Array, "..."], y: Float[Array, "..."]
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def pair_kernel(network: AbstractLayer, x: ArrayLike, y: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     r"""NNGP kernel and NTK of one pair of inputs, as JAX arrays; use ``jax.vmap``, ``jax.grad`` and ``jax.jit`` on it.
 
-    The numbers are those of `kernel`, in the precision of the inputs. Derivatives exist with respect to the inputs
+    The numbers are those of `kernel`, in the precision of the inputs as JAX takes them, which is float32 unless
+    ``jax.config.update("jax_enable_x64", True)`` was called. An input that is not finite makes both NaN, as an error
+    cannot be raised under ``jit``. Derivatives exist with respect to the inputs
     and to the variances and rates of the layers, which may be JAX arrays, and are finite everywhere: at equal,
     opposite and zero inputs too. Where the kernel itself has a kink (the NTK of a ReLU network at equal inputs) the
     derivative is that of its smooth part. Activations without a closed dual have the terms they were made with,
     and no error is told: use `kernel` for that.
 
-    Raises ``ValueError`` for inputs of different shapes.
+    Raises ``ValueError`` for inputs of different shapes, for complex ones and for what is no network.
 
     >>> import jax
     >>> from widthwise.networks import MLP
@@ -35,6 +36,8 @@ def pair_kernel(
     >>> jax.grad(lambda x: pair_kernel(network, x, x)[1])(x).round(6).tolist()
     [6.0, 8.0]
     """
+    check_network(network)
+    x, y = _real("x", x), _real("y", y)
     if x.shape != y.shape or x.ndim < 1:
         reject(
             f"inputs of shape {x.shape} and {y.shape}",
@@ -42,7 +45,17 @@ def pair_kernel(
             "Use jax.vmap over the inputs of a set",
         )
     after = through(network, _crossed(x, y, itself=False))
-    return after.xy, after.ntk
+    finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(y))
+    nngp, ntk = (jnp.where(finite, part, jnp.nan) for part in (after.xy, after.ntk))
+    return nngp, ntk
+
+
+def _real(name: str, given: ArrayLike) -> Array:
+    """An input as floating-point numbers."""
+    array = jnp.asarray(given)
+    if jnp.iscomplexobj(array):
+        reject(f"complex {name}", "Inputs are real numbers", "Stack real and imaginary parts as features")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def _crossed(x: Array, y: Array, itself: bool) -> Pair:

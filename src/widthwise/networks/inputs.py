@@ -5,6 +5,7 @@ Legend: $q = \|x\|^2/d$, $u = x/\|x\|$, gap $= 1 - u\cdot v$ and cogap $= 1 + u\
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -31,7 +32,8 @@ class Directions:
         unit = X / np.where(largest == 0, 1.0, largest)[..., None]
         norm = np.sqrt(np.einsum("...d,...d->...", unit, unit))
         unit /= np.where(norm == 0, 1.0, norm)[..., None]
-        return cls((norm * largest) ** 2 / X.shape[-1], unit)
+        with np.errstate(over="ignore", under="ignore"):  # a kernel that is not finite is refused
+            return cls((norm * largest) ** 2 / X.shape[-1], unit)
 
     def __len__(self) -> int:
         return len(self.power)
@@ -138,11 +140,10 @@ def squared_distance(X: Directions, Y: Directions, rows: np.ndarray, columns: np
 
 def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
     r"""Check a set of inputs and make it float64 of shape (n, d), or (n, \*positions, channels)."""
-    array = np.asarray(given)
-    if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        reject(
-            f"{name} of type {array.dtype}", "Inputs are real numbers", "Encode text and categories as numbers first"
-        )
+    array = _as_array(name, given)
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or _is_small_float(array.dtype)):
+        told = type(given).__name__ if array.ndim == 0 else str(array.dtype)
+        reject(f"{name} of type {told}", "Inputs are real numbers", "Encode text and categories as numbers first")
     if np.iscomplexobj(array):
         reject(f"complex {name}", "Inputs are real numbers", "Stack real and imaginary parts as features")
     if array.ndim < 2 or 0 in array.shape:
@@ -151,7 +152,7 @@ def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
             "Inputs have shape (n, d), or (n, positions, ..., channels), and every number is at least 1",
             "Use x[None] for one input",
         )
-    array = array.astype(float)
+    array = array.astype(np.float64)
     if not np.all(np.isfinite(array)):
         bad = np.argwhere(~np.isfinite(array))
         place = tuple(int(one) for one in bad[0])
@@ -162,3 +163,25 @@ def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
             "Remove or fill these entries",
         )
     return array
+
+
+def _as_array(name: str, given: ArrayLike) -> np.ndarray:
+    """As an array of any type, where it is one."""
+    if np.ma.is_masked(given):
+        reject(f"{name} with masked entries", "Inputs are whole sets of numbers", "Remove or fill these entries")
+    try:
+        array = np.asarray(given)
+    except ValueError as failure:
+        reject(
+            f"{name} of which no array can be made ({failure})",
+            "Every input has as many numbers as the others",
+            "Check the rows, or fill them up",
+        )
+    if array.dtype.kind == "m":
+        reject(f"{name} of type {array.dtype}", "Inputs are real numbers", "Divide durations by a unit of time first")
+    return array
+
+
+def _is_small_float(dtype: np.dtype) -> bool:
+    """Whether it is a type of JAX's, such as bfloat16, which NumPy does not count among the numbers."""
+    return jnp.issubdtype(dtype, jnp.floating)

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from widthwise.numerics import reject
+
 from .pair import Pair
 
 Shape = tuple[int, ...]
@@ -41,6 +43,17 @@ class AbstractLayer(eqx.Module):
     @abc.abstractmethod
     def propagate(self, pair: Pair) -> Pair:
         """Map the second moments and the tangent kernel of one pair through the infinitely wide layer."""
+
+
+def check_network(network: object) -> None:
+    """Refuse what is no layer, such as a list of layers or an MLP that was not made one."""
+    if not isinstance(network, AbstractLayer):
+        made = hasattr(network, "network") and not isinstance(network, type)
+        reject(
+            f"a network of type {type(network).__name__}",
+            "A network is a layer",
+            "Call .network() on it" if made else "Build a Chain of layers, or MLP(...).network()",
+        )
 
 
 def _is(value, default) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from .conv import Conv
 from .dense import Dense
 from .kernel import kernel
-from .layer import AbstractLayer
+from .layer import AbstractLayer, check_network
 
 
 def ntk_by_layer(
@@ -26,6 +26,7 @@ def ntk_by_layer(
     >>> [(name, part.tolist()) for name, part in ntk_by_layer(network, [[1.0, 1.0]])]
     [('Dense(weight_variance=2.0, size=256)', [[1.0]]), ('Dense(size=1)', [[1.0]])]
     """
+    check_network(network)
     count = len(_weighted(network))
     parts = [_only(network, place) for place in range(count)]
     others = kernel(_only(network, None), X, Y, **options).ntk

@@ -28,6 +28,7 @@ _TILE = 256  # flat inputs per side of a tile: its arrays fit a processor's cach
 _CELL_TILE = 16  # duals by cells hold some hundred nodes per pair at once
 _ENTRIES, _CELL_ENTRIES = 2**22, 2**16  # pairs of positions in a tile
 MAX_DEGREE = 4096
+_DRAWN = 1e-6  # the least tolerance beside a mean over draws, whose standard error is thousands of times as large
 
 
 @eqx.filter_jit
@@ -58,10 +59,11 @@ def pairwise(
 
     Tile by tile, the largest inputs last in each row of tiles and in the first row that is done:
     large inputs need more terms, so inputs of about equal size share a tile, and what cannot be
-    reached is refused at once, by ``ValueError``. Where the network keeps positions, the matrices have shape
-    (n, m, \\*p, \\*p).
+    reached is refused at once, by ``ValueError``; beside expectations that are drawn, no more than
+    1e-6 is asked for. Where the network keeps positions, the matrices have shape (n, m, \\*p, \\*p).
     """
     symmetric, Y = Y is None, X if Y is None else Y
+    tolerance = max(tolerance, _DRAWN) if has_draws(network) else tolerance
     crossed, out = after_one_pair(network, X.positions, X.size) if X.positions else (False, ())
     nngp, ntk = (np.empty((len(X), len(Y), *out)) for _ in range(2))
     side, worst = _side(network, X.positions, crossed, max(len(X), len(Y))), 0.0

@@ -93,5 +93,5 @@ def refuse_closed(layer: AbstractLayer, what: str) -> NoReturn:
     reject(
         f"{layer!r} in the kernel of an infinitely wide network",
         f"There is no closed form for {what}",
-        "Use widthwise.measure.sampled_kernel, which measures finite networks, or another layer",
+        "Use widthwise.sampled_kernel, which measures finite networks, or another layer",
     )

@@ -16,7 +16,7 @@ def reject(came: str, allowed: str, todo: str) -> NoReturn:
     raise ValueError(". ".join(part.strip().rstrip(".") for part in (came, allowed, todo)) + ".")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """Name the known word nearest to ``word`` as a question, or nothing when none is near.
 
     >>> nearest("thanh", ["relu", "tanh"])
@@ -25,5 +25,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     ''
     """
     lowered = {name.lower(): name for name in known}
-    match = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
     return f" (did you mean {lowered[match[0]]!r}?)" if match else ""
