@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from widthwise.activations import ACTIVATIONS
-from widthwise.networks import MLP, Apply, Chain, Dense, Residual, kernel, sample
+from widthwise.networks import MLP, Apply, Chain, Conv, Dense, Flatten, Residual, kernel, sample
 from widthwise.numerics import mean_and_sem
 from widthwise.operators import entk, flatten
 
@@ -87,6 +87,31 @@ def test_the_empirical_kernel_helper_agrees_with_the_jacobian():
     full, traced = entk(f, X), entk(f, X, trace=True)
     assert full.shape == (5, 3, 5, 3)
     np.testing.assert_allclose(np.einsum("ikjk->ij", full) / 3, traced, rtol=1e-13)
+
+
+RATED = {
+    "ntk": Chain([Dense(2.0, 0.1, 6, weight_rate=4.0, bias_rate=0.25), Apply("tanh"), Dense(size=1, weight_rate=0.5)]),
+    "standard": Chain([Dense(2.0, 0.1, 6, "standard", bias_rate=3.0), Apply("tanh"), Dense(size=1, weight_rate=0.0)]),
+    "convolution": Chain(
+        [
+            Conv(2, 2.0, 0.1, 4, weight_rate=4.0),
+            Apply("tanh"),
+            Conv(2, size=3, shared=False, weight_rate=0.5),
+            Flatten(),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["ntk", "standard", pytest.param("convolution", marks=pytest.mark.slow)])
+def test_a_small_step_moves_the_outputs_by_the_kernel_with_its_rates(name):
+    X = jr.normal(jr.key(1), (2, 3, 2) if name == "convolution" else (2, 3))
+    vector, rebuild = flatten(sample(RATED[name], jr.key(0), in_size=X.shape[1:]))
+    outputs = jax.jit(lambda v: jax.vmap(rebuild(v))(X).ravel())
+    J = jax.jacrev(outputs)(vector)
+    step = 1e-5 * J[0]  # of gradient ascent on the first output
+    moved = (outputs(vector + step) - outputs(vector - step)) / 2e-5
+    np.testing.assert_allclose(moved, J @ J[0], atol=1e-6 * jnp.max(J @ J[0]))
 
 
 @pytest.mark.parametrize(

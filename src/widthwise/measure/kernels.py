@@ -52,8 +52,8 @@ def _is_affine(model: Callable) -> bool:
 def _layerwise(model: Callable, seen: Signals) -> Float[Array, "n n"]:
     total = jnp.zeros(())
     for layer, before, sensitivity in zip(layers(model), seen.inputs, seen.sensitivities, strict=True):
-        bias = 0.0 if layer.bias is None else layer.rates[1] * layer.bias_scale**2
-        forward = layer.rates[0] * layer.weight_scale**2 * before @ before.T + bias
+        bias = 0.0 if layer.bias is None else layer.trained[1] * layer.bias_scale**2
+        forward = layer.trained[0] * layer.weight_scale**2 * before @ before.T + bias
         backward = jnp.einsum("iko,jko->ij", sensitivity, sensitivity) / sensitivity.shape[1]
         total = forward * backward if total.ndim == 0 else total + forward * backward
     return total
@@ -223,7 +223,7 @@ def _cut(wide: Any, shape: Any, block: int) -> Callable:
     # Cut by NumPy, which compiles nothing for a new shape.
     weight = fan_in * np.asarray(wide.weight)[row, column]
     bias = None if wide.bias is None else jnp.asarray(np.asarray(wide.bias)[row])
-    return Affine(jnp.asarray(weight), bias, shape.weight_scale, shape.bias_scale)
+    return Affine(jnp.asarray(weight), bias, shape.weight_scale, shape.bias_scale, shape.trained)
 
 
 def _block(size: int, every: int, block: int) -> slice:

@@ -10,7 +10,7 @@ import jax.random as jr
 from jax import lax
 from jaxtyping import Array, Float
 
-from .dense import biased, check_weights, chosen_size, mixed_channels, rates, scaled_weights, shifted, slowed
+from .dense import biased, check_weights, chosen_size, held, mixed_channels, scaled_weights, shifted, trained
 from .layer import AbstractLayer, Role, Shape
 from .mixing import averaged
 from .pair import Pair
@@ -26,20 +26,20 @@ class Convolved(eqx.Module):
     bias: Float[Array, " out"] | None
     weight_scale: float = eqx.field(static=True)
     bias_scale: float = eqx.field(static=True)
-    rates: tuple[float, float] = eqx.field(static=True)
+    trained: tuple[bool, bool] = eqx.field(static=True)
     windows: tuple[Window, ...] = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*p in"]) -> Float[Array, "*q out"]:
         axes = _AXES[: len(self.windows)]
         z = lax.conv_general_dilated(
             prepared(x, self.windows)[None],
-            self.weight_scale * slowed(self.weight, self.rates[0]),
+            self.weight_scale * held(self.weight, self.trained[0]),
             window_strides=[window.stride for window in self.windows],
             padding="VALID",
             rhs_dilation=[window.dilation for window in self.windows],
             dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         )[0]
-        return shifted(z, self.bias, self.bias_scale, self.rates[1])
+        return shifted(z, self.bias, self.bias_scale, self.trained[1])
 
 
 def prepared(x: Float[Array, "*p in"], windows: tuple[Window, ...]) -> Float[Array, "*q in"]:
@@ -102,7 +102,7 @@ class Conv(AbstractLayer):
         bias = jr.normal(bias_key, (*own, size)) if biased(self) else None
         drawn = scaled_weights(self, weight, bias, places(seen) * shape[-1])
         piece = Convolved if self.shared else Unshared
-        return piece(*drawn, rates(self), seen), (*out, size)
+        return piece(*drawn, trained(self), seen), (*out, size)
 
     def propagate(self, pair: Pair) -> Pair:
         seen = self._windows(pair.positions)
@@ -128,13 +128,13 @@ class Unshared(eqx.Module):
     bias: Float[Array, "..."] | None
     weight_scale: float = eqx.field(static=True)
     bias_scale: float = eqx.field(static=True)
-    rates: tuple[float, float] = eqx.field(static=True)
+    trained: tuple[bool, bool] = eqx.field(static=True)
     windows: tuple[Window, ...] = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*p in"]) -> Float[Array, "*q out"]:
-        weight = self.weight_scale * slowed(self.weight, self.rates[0])
+        weight = self.weight_scale * held(self.weight, self.trained[0])
         z = jnp.einsum("...ki,...kio->...o", jnp.stack(neighbourhoods(x, self.windows), axis=-2), weight)
-        return z if self.bias is None else z + self.bias_scale * slowed(self.bias, self.rates[1])
+        return z if self.bias is None else z + self.bias_scale * held(self.bias, self.trained[1])
 
 
 def neighbourhoods(x: Float[Array, "*p in"], seen: tuple[Window, ...], fill: float = 0.0) -> list[Array]:

@@ -23,32 +23,29 @@ PARAMETERISATIONS = ("ntk", "standard", "mean_field")
 class Affine(eqx.Module):
     r"""A finite affine map $z = s_w W x + s_b b$ of the channels, with trainable $W$ (out, in) and $b$ (out,) or none.
 
-    ``rates`` multiply the steps of $W$ and of $b$: their gradients, and what they add to the tangent kernel.
+    ``trained`` says which of $W$ and $b$ have gradients. Their learning rates are in the factors (see `Dense`).
     """
 
     weight: Float[Array, "out in"]
     bias: Float[Array, " out"] | None
     weight_scale: float = eqx.field(static=True)
     bias_scale: float = eqx.field(static=True)
-    rates: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
+    trained: tuple[bool, bool] = eqx.field(static=True, default=(True, True))
 
     def __call__(self, x: Float[Array, "*p in"]) -> Float[Array, "*p out"]:
-        weight = slowed(self.weight, self.rates[0])
+        weight = held(self.weight, self.trained[0])
         z = self.weight_scale * (weight @ x if x.ndim == 1 else x @ weight.T)
-        return shifted(z, self.bias, self.bias_scale, self.rates[1])
+        return shifted(z, self.bias, self.bias_scale, self.trained[1])
 
 
-def slowed(value: Float[Array, "..."], rate: float) -> Float[Array, "..."]:
-    """The same value, its gradient multiplied by the root of the rate, so that steps move the output by the rate."""
-    if rate == 1.0:
-        return value
-    held = jax.lax.stop_gradient(value)
-    return held + math.sqrt(rate) * (value - held)
+def held(value: Float[Array, "..."], trained: bool) -> Float[Array, "..."]:
+    """The same value, without a gradient where it is not trained."""
+    return value if trained else jax.lax.stop_gradient(value)
 
 
-def shifted(z: Float[Array, "*p out"], bias: Float[Array, " out"] | None, scale: float, rate: float) -> Array:
+def shifted(z: Float[Array, "*p out"], bias: Float[Array, " out"] | None, scale: float, trained: bool) -> Array:
     """Add a bias, the same at every position."""
-    return z if bias is None else z + jnp.expand_dims(scale * slowed(bias, rate), tuple(range(z.ndim - 1)))
+    return z if bias is None else z + jnp.expand_dims(scale * held(bias, trained), tuple(range(z.ndim - 1)))
 
 
 class Dense(AbstractLayer):
@@ -66,7 +63,8 @@ class Dense(AbstractLayer):
     two, the tangent kernel moves in training however wide the network is (Chizat & Bach 2018; Yang & Hu 2021).
 
     ``weight_rate`` and ``bias_rate`` multiply the learning rates of W and b, and with them their share of $\Theta'$;
-    0 freezes them. On images and sequences the layer acts on the channels, alike at every position.
+    0 freezes them. A finite piece trains $W/\sqrt r$ and multiplies it by $\sqrt r$: a step of plain gradient descent
+    then moves W by r times as much. On images and sequences the layer acts on the channels, alike at every position.
 
     Raises ``ValueError`` for variances or rates that are negative or not finite, for a size below 1 and for
     an unknown parameterisation (Jacot et al. 2018; Sohl-Dickstein et al. 2020).
@@ -92,7 +90,7 @@ class Dense(AbstractLayer):
         weight_key, bias_key = jr.split(key)
         weight = jr.normal(weight_key, (size, shape[-1]))
         bias = jr.normal(bias_key, (size,)) if biased(self) else None
-        return Affine(*scaled_weights(self, weight, bias, shape[-1]), rates(self)), (*shape[:-1], size)
+        return Affine(*scaled_weights(self, weight, bias, shape[-1]), trained(self)), (*shape[:-1], size)
 
     def propagate(self, pair: Pair) -> Pair:
         return mixed_channels(self, pair, pair.size)
@@ -102,15 +100,19 @@ def scaled_weights(layer, weight: Array, bias: Array | None, fan_in: int) -> tup
     """Weights, bias and their two factors in the layer's parameterisation, from standard normal draws."""
     weight_scale, bias_scale = math.sqrt(layer.weight_variance / fan_in), math.sqrt(layer.bias_variance)
     if layer.parameterisation == "standard":
-        return weight_scale * weight, None if bias is None else bias_scale * bias, 1.0, 1.0
-    if layer.parameterisation == "mean_field":
+        weight, bias = weight_scale * weight, None if bias is None else bias_scale * bias
+        weight_scale = bias_scale = 1.0
+    elif layer.parameterisation == "mean_field":
         weight_scale, bias_scale = weight_scale / math.sqrt(fan_in), bias_scale / math.sqrt(fan_in)
-    return weight, bias, weight_scale, bias_scale
+    # A step moves the output by the square of the factor, so a rate is its root in the factor.
+    of_weight, of_bias = (math.sqrt(rate) or 1.0 for rate in (layer.weight_rate, layer.bias_rate))
+    bias = None if bias is None else bias / of_bias
+    return weight / of_weight, bias, weight_scale * of_weight, bias_scale * of_bias
 
 
-def rates(layer) -> tuple[float, float]:
-    """The factors of the learning rates of a layer's weights and biases."""
-    return float(layer.weight_rate), float(layer.bias_rate)
+def trained(layer) -> tuple[bool, bool]:
+    """Whether the weights and the biases of a layer are trained: not at a rate of zero."""
+    return bool(layer.weight_rate > 0), bool(layer.bias_rate > 0)
 
 
 def mixed_channels(layer, pair: Pair, fan_in: int | None) -> Pair:
