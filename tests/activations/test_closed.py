@@ -311,6 +311,45 @@ def correlation_gap(mean, q1, q2, gap):
         return float(power), float(1 - mean(q1, q2, mp.sqrt(q1 * q2) * (1 - gap)) / mp.sqrt(power * other))
 
 
+def gelu(q1, q2, c):
+    kappa, r = (1 - q1 * q2) / ((1 + q1) * (1 + q2)), mp.sqrt((1 + q1) * (1 + q2) - c * c)
+    return c * (mp.mpf(1) / 4 + mp.atan(c / r) / (2 * mp.pi)) + (q1 * q2 + kappa * c * c) / (2 * mp.pi * r)
+
+
+FAR = {
+    "erf": (activation("erf"), lambda q1, q2, c: arcsine(2 * c, 1 + 2 * q1, 1 + 2 * q2, 2 / mp.pi)),
+    "gelu": (activation("gelu"), gelu),
+    "sin": FORMULAS["sin"],
+    "gabor": FORMULAS["gabor"],
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_large_and_very_unequal_variances_lose_no_digits(name):
+    act, mean = FAR[name]
+    sizes = ((1e2, 1e2), (1e6, 1e6), (30.0, 45.0), (1e4, 1.1e4), (1e-6, 1e3), (5e-5, 1e8))
+    pairs = [(*size, gap, 2 - gap) for size in sizes for gap in (0.0, 1e-7, 0.3, 1.7, 2.0)]
+    out = duals(act, pairs)
+    for index, (q1, q2, gap, _) in enumerate(pairs):
+        # A dozen roundings of numbers below one; the slope is relative to those of the two inputs alone.
+        assert out.gap[index] == pytest.approx(correlation_gap(mean, q1, q2, gap)[1], abs=4e-15)
+        with mp.workdps(60):
+            slopes = [slope(mean, *both) for both in ((q1, q2, gap), (q1, q1, 0.0), (q2, q2, 0.0))]
+            assert abs(out.slope[index] - slopes[0]) < 4e-15 * mp.sqrt(slopes[1] * slopes[2])
+
+
+def slope(mean, q1, q2, gap):
+    """Price: dF/dc = D."""
+    q1, q2 = mp.mpf(q1), mp.mpf(q2)
+    return mp.diff(lambda c: mean(q1, q2, c), mp.sqrt(q1 * q2) * (1 - mp.mpf(gap)))
+
+
+@pytest.mark.parametrize("name", ["x^2", "h_2", "h_4", "cos", "bump"])
+def test_even_functions_do_not_tell_opposite_inputs_from_equal_ones(name):
+    out = duals(OURS[name], [(1.3, 1.3, *pair) for tiny in (1e-14, 1e-7) for pair in ((tiny, 2.0), (2.0, tiny))])
+    np.testing.assert_allclose(out.gap[1::2], out.gap[::2], rtol=1e-13)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_opposite_inputs(name):
     """Odd functions keep them opposite, even functions make them equal."""

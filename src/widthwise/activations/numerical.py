@@ -56,7 +56,8 @@ def mehler(a, b, c, d, gap, cogap):
     def term(carry, terms):
         new_gap, new_cogap, slope, power, mirror, short, long, sign = carry
         ak, bk, ck, dk = terms
-        new_gap += 0.5 * (ak - bk) ** 2 + ak * bk * short
+        near = jnp.where((sign > 0) & (cogap < gap), long, short)  # the same for even powers
+        new_gap += 0.5 * (ak - bk) ** 2 + ak * bk * near
         new_cogap += 0.5 * (ak + sign * bk) ** 2 - sign * ak * bk * long
         slope += ck * dk * power
         # short = 1 - rho^k and long = 1 - (-rho)^k, each from its own gap

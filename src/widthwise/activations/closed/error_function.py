@@ -19,7 +19,7 @@ def erf(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
     """
     p, r = (root(2 * q / (1 + 2 * q)) for q in (xx, yy))
     fxx, fyy = (2 / math.pi * jnp.arctan2(2 * q, jnp.sqrt(1 + 4 * q)) for q in (xx, yy))
-    scale = root(fxx * fyy)
+    scale = root(fxx) * root(fyy)
     side = _erf_root(xx, yy, gap * cogap)
     top, bottom = _erf_root(xx, yy, 0.0 * gap), root(xx) * root(yy)
     norm = _erf_norm_gap(xx, yy, p, r, fxx, fyy)
@@ -51,4 +51,7 @@ def _erf_norm_gap(xx, yy, p, r, fxx, fyy):
     first = jnp.arcsin(ratio(p * step, p * mixed + r * jnp.sqrt((1 - p * p) * (1 + p * p))))
     second = jnp.arcsin(ratio(-r * step, r * mixed + p * jnp.sqrt((1 - r * r) * (1 + r * r))))
     uneven = ratio(2 / math.pi * (first - second), root(fxx) + root(fyy))
-    return (first + second) / math.pi - 0.5 * uneven**2
+    whole = root(fxx) * root(fyy)
+    aligned = 2 / math.pi * jnp.arctan2(2 * root(xx) * root(yy), jnp.sqrt(1 + 2 * (xx + yy)))
+    # Where the arcs are the larger ones, of very unequal variances, the difference itself loses less.
+    return jnp.where(jnp.abs(first) > whole, whole - aligned, (first + second) / math.pi - 0.5 * uneven**2)

@@ -127,4 +127,6 @@ def _norm_gap(xx, yy, s, half, fxx, fyy, sign):
     aligned = 0.5 * (jnp.exp(-2 * s) + 1 if sign > 0 else -jnp.expm1(-2 * s)) * jnp.exp(-half)
     product = 0.25 * jnp.expm1(-2 * half) * jnp.expm1(-2 * half - 4 * s)
     spread = 0.25 * (jnp.exp(-jnp.minimum(xx, yy)) * jnp.expm1(-jnp.abs(xx - yy))) ** 2
-    return ratio(product + sign * spread, root(fxx) * root(fyy) + aligned)
+    whole = root(fxx) * root(fyy)
+    # Where the products are the larger ones, of very unequal variances, the difference itself loses less.
+    return jnp.where(product > whole**2, whole - aligned, ratio(product + sign * spread, whole + aligned))
