@@ -17,8 +17,10 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Examples that train a network, or compile much.
-LONG = re.compile(r"\b(report|check)\(")
-FLOWS = re.compile(r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel)\(")
+LONG = re.compile(r"\b(report|check)\(|import torch")
+FLOWS = re.compile(
+    r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel|from_torch)\("
+)
 
 
 def docstrings(path: Path) -> Iterator[tuple[str, str, int]]:

@@ -2,5 +2,7 @@
 
 from .adapt import adapt
 from .adapted import Adapted
+from .aten import register_aten
+from .torch import from_torch
 
-__all__ = ["Adapted", "adapt"]
+__all__ = ["Adapted", "adapt", "from_torch", "register_aten"]
