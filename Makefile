@@ -54,11 +54,13 @@ docs: .venv/.docs  ## Build the documentation, running its examples: docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# What only torch's build for CUDA needs is left out: its build for the CPU does, and any build of that version may be used.
 lock: .venv/.dev  ## Renew the pinned versions of requirements.lock
 	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade \
 	  --all-extras --no-emit-package widthwise --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
 	  pyproject.toml -o requirements.lock
+	sed -i.old -E '/^(cuda|nvidia|triton)[-=]/d' requirements.lock && rm requirements.lock.old
 
 clean:  ## Remove everything that make has made
 	rm -rf .venv build dist docs/_build docs/theory docs/benchmarks.md jupyter_execute .jupyter_cache widthwise-report \
