@@ -202,14 +202,22 @@ def test_foreign_files_are_left_alone(tmp_path, name):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "file").write_text("mine")
-    for path in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with pytest.raises(ValueError, match=r"Not a directory.*folder that can be written"):
-            Values().write(path)
+    with pytest.raises(ValueError, match=r"which is a file.*into a folder"):
+        Values().write(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"Not a directory.*folder that can be written"):
+        Values().write(tmp_path / "file" / "folder")
+
+
+def test_a_log_that_somebody_else_wrote_is_refused(tmp_path):
+    Values().write(tmp_path)
+    (tmp_path / "finished.txt").write_text("mine\n")
+    with pytest.raises(ValueError, match=r"no finished tiles.*Remove the folder"):
+        Values().write(tmp_path)
 
 
 def test_a_disk_without_space_is_seen_before_anything_is_written(tmp_path):
     grid = Grid.of(10**8, None, 10**8)
-    with pytest.raises(ValueError, match=r"need 160000000.0 GB.*GB left.*another disk"):
+    with pytest.raises(ValueError, match=r"need 1.6e\+08 GB.*GB left.*another disk"):
         on_disk(tmp_path / "new", grid, Values(), ("one", "two"), "float64", {})
     assert not (tmp_path / "new").exists()
 

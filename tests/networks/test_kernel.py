@@ -1,5 +1,6 @@
 """Kernels of infinitely wide networks against independent references."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -248,3 +249,33 @@ def test_extreme_scales_neither_overflow_nor_vanish():
     X = np.array([[3.0, 4.0], [1.0, -1.0]])
     for scale in (1e-120, 1e120):
         np.testing.assert_allclose(kernel(network, scale * X).ntk / scale**2, kernel(network, X).ntk, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"tolerance": 0}, r"tolerance=0\. .*positive"),
+        ({"tolerance": -1.0}, r"tolerance=-1.0.*positive"),
+        ({"tolerance": float("nan")}, r"tolerance=nan.*positive"),
+        ({"tolerance": "x"}, r"tolerance='x'.*positive"),
+        ({"dtype": "flot32"}, r"dtype='flot32' .*float32"),
+        ({"progress": True}, r"progress=True.*progress\(done, total\)"),
+        ({"out": 3}, r"out=3.*folder"),
+        ({"out": "k.npz"}, r"out='k.npz'.*folder"),
+    ],
+)
+def test_options_that_are_none_are_named(words, message):
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(kernel)(MLP(depth=1).network(), [[1.0, 2.0]], **words)
+
+
+@pytest.mark.parametrize("network", [MLP(), [], None, np.tanh])
+def test_what_is_no_network_is_refused(network):
+    with pytest.raises(ValueError, match=r"A network is a layer"):
+        inspect.unwrap(kernel)(network, [[1.0, 2.0]])
+
+
+def test_progress_is_told_tile_by_tile():
+    told = []
+    kernel(MLP(depth=1).network(), np.eye(3), method="pairs", progress=lambda *now: told.append(now))
+    assert told and told[-1][0] == told[-1][1]

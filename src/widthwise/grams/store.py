@@ -42,6 +42,8 @@ def on_disk(
     ``request`` says in JSON's terms what is computed; a folder that was begun for another one is refused.
     """
     path = Path(path)
+    if path.is_file():
+        reject(f"{path}, which is a file", "Matrices are written into a folder", "Choose another name")
     asked = {"format": _FORMAT, "shape": list(grid.shape), "dtype": dtype, "names": list(names)} | dict(request)
     asked |= {"rows": grid.rows[0].stop, "columns": grid.columns[0].stop, "symmetric": grid.symmetric}
     kind = _Zarr if path.suffix == ".zarr" else _Npy
@@ -250,8 +252,8 @@ def _demand_space(path: Path, names: tuple[str, ...], grid: Grid, dtype: str, ki
     free = shutil.disk_usage(there).free
     if needed > free:
         reject(
-            f"{len(names)} matrices of {grid.shape[0]} x {grid.shape[1]} as {dtype} need {needed / 1e9:.1f} GB",
-            f"The disk of {path} has {free / 1e9:.1f} GB left",
+            f"{len(names)} matrices of {grid.shape[0]} x {grid.shape[1]} as {dtype} need {needed / 1e9:.4g} GB",
+            f"The disk of {path} has {free / 1e9:.4g} GB left",
             "Choose a folder on another disk, dtype='float32', or fewer inputs",
         )
 
@@ -264,7 +266,14 @@ def _finished(log: Path) -> dict[int, float]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         os.truncate(log, len(whole))
-    return {int(number): float(error) for number, error in (line.split() for line in whole.splitlines())}
+    try:
+        return {int(number): float(error) for number, error in (line.split() for line in whole.splitlines())}
+    except ValueError:
+        reject(
+            f"{log}, which holds lines that are no finished tiles",
+            "A line holds the number of a tile and its error",
+            "Remove the folder and call again",
+        )
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -18,7 +18,7 @@ from widthwise.numerics import mean_and_sem, nearest, reject
 from .convolutions import Plan, convolutional, plan
 from .gram import gram
 from .inputs import Directions, check_inputs
-from .layer import AbstractLayer
+from .layer import AbstractLayer, check_network
 from .pairwise import has_draws, has_masks, pairwise, seeded, uses_cells
 from .profile import Profile, compile_profile
 
@@ -88,9 +88,11 @@ def kernel(
     >>> np.round(K.ntk, 6).tolist(), K.method
     ([[1.0, 0.159155], [0.159155, 1.0]], 'pair by pair')
     """
+    check_network(network)
     _demand_known("method", method, METHODS)
-    dtype = str(np.dtype(dtype))
+    dtype = dtype if dtype in PRECISIONS else getattr(dtype, "__name__", str(dtype))
     _demand_known("dtype", dtype, PRECISIONS)
+    _demand_options(tolerance, out, progress)
     X = check_inputs("X", X)
     other = None if Y is None else check_inputs("Y", Y)
     if other is not None and X.shape[1:] != other.shape[1:]:
@@ -157,9 +159,7 @@ def _by_displacements(convolutions: Plan, X: Directions, dtype: str) -> _Way:
 def _by_pairs(network: AbstractLayer, X: Directions, tolerance: float, dtype: str) -> _Way:
     def compute(X, Y, progress):
         found = _repeated if has_draws(network) else pairwise
-        nngp, ntk, error = found(network, X, Y, tolerance)
-        if progress is not None:
-            progress(1, 1)
+        nngp, ntk, error = found(network, X, Y, tolerance, progress)
         return nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False), error
 
     def probe():
@@ -180,9 +180,15 @@ def _entries(*matrices: np.ndarray) -> list[float]:
     return [float(one) for matrix in matrices for one in np.ravel(matrix)]
 
 
-def _repeated(network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float):
+def _repeated(
+    network: AbstractLayer, X: Directions, Y: Directions | None, tolerance: float, progress: Progress | None = None
+):
     """The mean over independent draws, and three of its standard errors over the largest entry."""
-    found = [pairwise(seeded(network, seed), X, Y, tolerance) for seed in range(_REPEATS)]
+    found = []
+    for seed in range(_REPEATS):
+        found.append(pairwise(seeded(network, seed), X, Y, tolerance))
+        if progress is not None:
+            progress(seed + 1, _REPEATS)
     means = [mean_and_sem(np.stack(matrices)) for matrices in list(zip(*found, strict=True))[:2]]
     seen = max(float(np.max(mean.error) / np.max(np.abs(mean.value))) for mean in means)
     return *(mean.value for mean in means), max(part[2] for part in found) + 3.0 * seen
@@ -280,6 +286,15 @@ def _at_zero(network: AbstractLayer, matrices, X: Directions, Y: Directions | No
 def _demand_known(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         reject(f"{name}={value!r}{nearest(value, known)}", f"Known are {', '.join(known)}", "Choose one of them")
+
+
+def _demand_options(tolerance: Any, out: Any, progress: Any) -> None:
+    if not (isinstance(tolerance, int | float) and tolerance > 0):
+        reject(f"tolerance={tolerance!r}", "A tolerance is a positive number", "Give for example tolerance=1e-10")
+    if progress is not None and not callable(progress):
+        reject(f"progress={progress!r}", "It is called as progress(done, total)", "Give for example progress=print")
+    if not (out is None or isinstance(out, str | os.PathLike)) or Path(out or "").suffix in (".npy", ".npz", ".h5"):
+        reject(f"out={out!r}", "It names a folder, of zarr arrays if it ends in .zarr", "Give for example out='kernel'")
 
 
 def _refuse_profile(tolerance: float) -> None:
