@@ -65,7 +65,7 @@ SIZES = {  # counted by hand from the layers
     "tied_weights": 16,
     "eqx_batch_norm": (3 * 4 + 4) + 2 * 4 + (4 * 2 + 2),
     "eqx_shared_weights": 6 * 4 + 6,
-    "nnx_norms": (3 * 4 + 4) + 3 * 8 + 4 + (4 * 2 + 2),
+    "nnx_norms": (3 * 8 + 8) + 3 * 16 + 8 + (8 * 2 + 2),
     "nnx_shared_layer": 4 * 4 + 4,
     "linen_convolutions_with_batch_norm": (9 * 2 * 4 + 4) + 8 + (9 * 4 + 4) + (16 * 2 + 2),
     "haiku_convolutions_with_batch_norm": (9 * 2 * 4 + 4) + 8 + (9 * 4 + 4) + (4 * 2 + 2),
@@ -154,9 +154,22 @@ def test_a_half_precise_model_is_computed_in_float32():
     with pytest.warns(UserWarning, match="bfloat16 are computed in float32"):
         model = adapt((linear, W.astype(jnp.bfloat16)), X)
     assert model(X[0]).dtype == jnp.float32 and parameters(model)[0][0].dtype == jnp.float32
-    with pytest.warns(UserWarning, match="itself computes in bfloat16"):
+    with pytest.warns(UserWarning, match="converts float64 to bfloat16 on its way"):
         model = adapt((lambda w, x: (w @ x).astype(jnp.bfloat16), W), X)
     assert model(X[0]).dtype == jnp.float32
+
+
+def test_a_softmax_in_float32_inside_a_float64_model_is_told():
+    """Flax's default attention, also inside another function."""
+    layer = nnx.MultiHeadAttention(1, 4, decode=False, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+
+    def f(w, X):
+        with lenient():
+            return jax.checkpoint(layer)(w * X)
+
+    layer.eval()
+    with pytest.warns(UserWarning, match="float64 to float32 on its way, so its numbers have about 6 digits"):
+        adapt((f, 1.0), inputs(3, 4), batched=True)
 
 
 def test_inputs_are_held_in_the_precision_of_the_parameters():

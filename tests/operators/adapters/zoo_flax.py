@@ -64,10 +64,21 @@ def nnx_depthwise():
     return batch(model, inputs(5, 3))
 
 
+def exact(query, key, value, mask=None, **_):
+    """The default takes its softmax in float32, whatever comes in."""
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) / query.shape[-1] ** 0.5
+    scores = scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+    return jnp.einsum("...hqk,...khd->...qhd", nnx.softmax(scores), value)
+
+
+def attention():
+    return nnx.MultiHeadAttention(2, 4, decode=False, attention_fn=exact, rngs=keys(), **F64)
+
+
 def attention_model(mask):
     return Block(
         lambda m, X: m.out(jnp.mean(X + m.attention(X, mask=mask), axis=1)),
-        attention=nnx.MultiHeadAttention(2, 4, decode=False, rngs=keys(), **F64),
+        attention=attention(),
         out=nnx.Linear(4, 2, rngs=keys(), **F64),
     )
 
@@ -83,7 +94,7 @@ def nnx_masked_attention():
         mask = jnp.tril(jnp.ones((1, 1, 4, 4), bool))
         return jnp.mean(X + m.attention(X, mask=mask), axis=1)
 
-    return batch(Block(forward, attention=nnx.MultiHeadAttention(2, 4, decode=False, rngs=keys(), **F64)), inputs(4, 4))
+    return batch(Block(forward, attention=attention()), inputs(4, 4))
 
 
 @nnx_model
@@ -91,16 +102,16 @@ def nnx_norms():
     """Batch norm with trained statistics, dropout that is off, layer, group and root-mean-square norm."""
     model = Block(
         lambda m, X: m.out(m.rms(nnx.tanh(m.group(m.layer(m.dropout(m.batch(m.linear(X)))))))),
-        linear=nnx.Linear(3, 4, rngs=keys(), **F64),
-        batch=nnx.BatchNorm(4, rngs=keys(), **F64),
+        linear=nnx.Linear(3, 8, rngs=keys(), **F64),
+        batch=nnx.BatchNorm(8, rngs=keys(), **F64),
         dropout=nnx.Dropout(0.3, rngs=keys()),
-        layer=nnx.LayerNorm(4, rngs=keys(), **F64),
-        group=nnx.GroupNorm(4, num_groups=2, rngs=keys(), **F64),
-        rms=nnx.RMSNorm(4, rngs=keys(), **F64),
-        out=nnx.Linear(4, 2, rngs=keys(), **F64),
+        layer=nnx.LayerNorm(8, use_fast_variance=False, rngs=keys(), **F64),
+        group=nnx.GroupNorm(8, num_groups=2, use_fast_variance=False, rngs=keys(), **F64),
+        rms=nnx.RMSNorm(8, rngs=keys(), **F64),
+        out=nnx.Linear(8, 2, rngs=keys(), **F64),
     )
-    model.batch.mean = nnx.BatchStat(jnp.array([0.1, -0.2, 0.3, 0.4]))
-    model.batch.var = nnx.BatchStat(jnp.array([1.0, 2.0, 0.5, 1.5]))
+    model.batch.mean = nnx.BatchStat(jnp.linspace(-0.4, 0.3, 8))
+    model.batch.var = nnx.BatchStat(jnp.linspace(0.5, 2.0, 8))
     return batch(model, inputs(3))
 
 

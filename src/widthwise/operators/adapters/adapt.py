@@ -16,6 +16,7 @@ from .flax_models import from_linen, from_nnx, is_linen, is_nnx
 from .haiku_models import from_haiku, is_haiku
 from .plain import from_callable, from_function, from_stateful
 from .source import Call, Source
+from .torch import from_torch, is_torch
 
 
 def adapt(
@@ -37,10 +38,12 @@ def adapt(
       have a state, the tuple ``(model, state)``;
     - a function ``f(params, x)`` with ``params=params``, or the tuple ``(f, params)``;
     - a Flax NNX module; a linen module as ``(module, variables)`` or bound to its variables;
-    - Haiku's ``(transformed, params)`` or ``(transformed_with_state, params, state)``.
+    - Haiku's ``(transformed, params)`` or ``(transformed_with_state, params, state)``;
+    - a PyTorch module, with X.
 
     ``X`` holds a few examples of shape (n, ...), by which the model is tried out: whether it acts on
-    one example or on a batch, which ``batched`` says otherwise. ``output`` selects one of several
+    one example or on a batch, which ``batched`` says otherwise; without both, functions act on one
+    example, Flax and Haiku on batches. ``output`` selects one of several
     outputs by key, place or a path of them; an output of any shape is flattened to (k,), a scalar
     to (1,). ``call`` holds arguments by name, for example ``dict(train=False)``. ``dtype`` is
     "float32" or "float64" for parameters and frozen arrays; inputs of real numbers follow.
@@ -56,6 +59,8 @@ def adapt(
     """
     if isinstance(model, Adapted) and (dtype, output, batched) == (None, None, None):
         return model
+    if is_torch(model):
+        return _from_torch(model, X, batched, dtype=dtype, output=output, call=call)
     dtype = demand_dtype(dtype)
     source = _source(model, params, call or {})
     demand_parameters(source, dtype)
@@ -66,12 +71,24 @@ def adapt(
     return adapted if X is None else settle(adapted, examples(X), source, batched, dtype)
 
 
+def _from_torch(module: Any, X: Any, batched: bool | None, **options: Any) -> Adapted:
+    if X is None or batched is False:
+        reject(
+            "a PyTorch module without X" if X is None else "a PyTorch module with batched=False",
+            "A PyTorch module is translated for a batch of examples",
+            "Give adapt(module, X), with a few examples in X",
+        )
+    return from_torch(module, X, **options)
+
+
 def _source(model: Any, params: Any, call: Call) -> Source:
     """The adapter that fits, applied."""
     if type(model) is tuple and model:
         model, rest = model[0], model[1:]
     else:
         rest = () if params is None else params if is_haiku(model) and type(params) is tuple else (params,)
+    if getattr(model, "__name__", "") == "apply" and is_linen(owner := getattr(model, "__self__", None)):
+        model = owner
     if is_nnx(model):
         return from_nnx(model, call)
     if is_linen(model):

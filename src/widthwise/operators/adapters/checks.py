@@ -1,7 +1,7 @@
 """The precision of a user's model, its parameters, and whether it acts on one example or on a batch."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -113,8 +113,8 @@ def settle(model: Adapted, X: Array, source: Source, batched: bool | None, dtype
             working.append(way)
     if not working:
         _reject_all(said, x.shape, source.hint)
-    _demand_precision(said[working[0]], dtype)
     settled = replace(model, batched=working[0])
+    _demand_precision(settled, x, dtype)
     if settled.batched or (len(working) > 1 and source.acts_on == "either"):
         _demand_separate(settled, X)
     return settled
@@ -153,20 +153,40 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}{'...' * (len(text) > 300)}".rstrip(".")
 
 
-def _demand_precision(out: Any, dtype: str | None) -> None:
-    if out.dtype.itemsize < 4:
-        warnings.warn(
-            f"The model itself computes in {out.dtype}, with two to three digits; its outputs are held in float32. "
-            "Build it with dtype=float32 for more.",
-            UserWarning,
-            stacklevel=4,
-        )
-    elif dtype and out.dtype != jnp.dtype(dtype):
+def _demand_precision(model: Adapted, x: jax.ShapeDtypeStruct, dtype: str | None) -> None:
+    """Refuse outputs in another precision than asked for; say where the model loses digits by itself."""
+    given = jax.ShapeDtypeStruct((1, *x.shape), x.dtype) if model.batched else x
+    traced, out = jax.make_jaxpr(model.native, return_shape=True)(given)
+    if dtype and out.dtype.itemsize >= 4 and out.dtype != jnp.dtype(dtype):
         reject(
             f"dtype='{dtype}', but the model returns {out.dtype}",
             "A model that is computed in another precision converts nothing by itself",
             f"Build it without a dtype of its own, or with dtype={dtype}",
         )
+    for wide, narrow in sorted(set(_narrowings(traced.jaxpr)), key=str):
+        digits = int(-np.log10(float(jnp.finfo(narrow).eps)))
+        warnings.warn(
+            f"The model itself converts {wide} to {narrow} on its way, so its numbers have about {digits} digits. "
+            f"Build its layers with dtype={wide} where they let you.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _narrowings(jaxpr: Any) -> Iterator[tuple[np.dtype, np.dtype]]:
+    """The conversions of real numbers to fewer digits, in a function and in those that it calls."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "convert_element_type":
+            wide, narrow = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+            if narrow.itemsize < wide.itemsize and all(jnp.issubdtype(one, jnp.floating) for one in (wide, narrow)):
+                yield wide, narrow
+        for inner in jax.tree.leaves([*equation.params.values()], is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from _narrowings(getattr(inner, "jaxpr", inner))
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns")
 
 
 def _demand_separate(model: Adapted, X: Array) -> None:
