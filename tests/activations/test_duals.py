@@ -101,6 +101,16 @@ def test_equal_inputs_stay_equal(name):
     assert float(out.xx) == float(out.yy)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if ACTIVATIONS[name].closed is not None])
+def test_equal_variances_have_derivatives_of_their_own(name):
+    def powers(variances):
+        out = ACTIVATIONS[name].dual(*variances, jnp.asarray(0.4), jnp.asarray(1.6))
+        return jnp.stack([out.xx, out.yy])
+
+    found = jax.jacfwd(powers)(jnp.asarray([1.3, 1.3]))
+    np.testing.assert_allclose(found, found[0, 0] * np.eye(2), rtol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["identity", "erf", "sin", "tanh"])
 def test_odd_functions_keep_opposite_inputs_opposite(name):
     out = ACTIVATIONS[name].dual(*(jnp.asarray(v) for v in (1.3, 1.3, 2.0, 0.0)))

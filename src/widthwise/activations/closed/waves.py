@@ -7,6 +7,7 @@ cogap) of one pair and returns a ``Dual``.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from ..dual import Dual, Scalar, between, ratio, root, rounding
@@ -85,7 +86,8 @@ def packet(frequency: float) -> Callable:
         fall = -jnp.expm1(-0.5 * power * spread)
         gaps = (over + aligned * gap) / delta, (over + aligned * cogap) / delta
         first, second = power * xx / p, power * yy / r
-        inner = sine(first, jnp.where(xx == yy, first, second), *gaps)
+        second += jax.lax.stop_gradient(jnp.where(xx == yy, first - second, 0.0))  # equal, but for its derivative
+        inner = sine(first, second, *gaps)
         new_gap, new_cogap = (near + (1 - near) * (fall + (1 - fall) * one) for one in (inner.gap, inner.cogap))
         tilted = power * s / delta, power * (_half(xx, yy) + w) / delta
         sinh, cosh, c = _sinh(*tilted, gap, cogap), _cosh(*tilted, gap, cogap), 0.5 * s * (cogap - gap) / delta
