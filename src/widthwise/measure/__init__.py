@@ -1,5 +1,7 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
+from widthwise.numerics import Spectrum, spectrum
+
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
 from .dynamics import Method
 from .flow import Flow, FlowCode, gradient_flow
@@ -8,7 +10,6 @@ from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridia
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
-from .spectrum import Spectrum, spectrum
 from .training import DIVERGED, Run, moments, train
 
 __all__ = [

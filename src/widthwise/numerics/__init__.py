@@ -3,18 +3,26 @@
 from .errors import nearest, reject
 from .estimate import Estimate
 from .gaussian import hermite_rule, normal_rule, unit_rule
+from .relaxation import Steps, gain, gone, left
+from .spectrum import Spectrum, spectrum
 from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
 
 __all__ = [
     "Estimate",
+    "Spectrum",
+    "Steps",
     "binomial_interval",
     "bootstrap_interval",
     "exponent",
     "exponent_estimate",
+    "gain",
+    "gone",
     "hermite_rule",
+    "left",
     "mean_and_sem",
     "nearest",
     "normal_rule",
     "reject",
+    "spectrum",
     "unit_rule",
 ]

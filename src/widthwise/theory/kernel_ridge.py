@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.measure import Spectrum
-from widthwise.numerics import reject
+from widthwise.numerics import Spectrum, reject
 
 # The ridges that are tried, in units of the mean eigenvalue of the kernel matrix.
 RIDGES = tuple(np.geomspace(1e-10, 1e2, 25).tolist())
@@ -43,7 +42,7 @@ def kernel_ridge(K: Spectrum, T: Float[np.ndarray, "..."], ridge: float) -> Kern
     (no ridge, and a kernel that is not singular) are taken in the limit $\rho \to 0$.
     Raises ``ValueError`` for a negative ridge and for targets that do not fit.
 
-    >>> from widthwise.measure import spectrum
+    >>> from widthwise.numerics import spectrum
     >>> fitted = kernel_ridge(spectrum(np.eye(2) + 1.0), np.array([[1.0], [3.0]]), ridge=1.0)
     >>> fitted.coefficients.ravel().round(12).tolist(), round(fitted.left_out, 6)
     ([0.0, 1.0], 3.555556)
@@ -75,7 +74,7 @@ def best_kernel_ridge(K: Spectrum, T: Float[np.ndarray, "n k"], ridges: Float[np
 
     The ridges are in units of the mean eigenvalue $\mathrm{tr}K/n$.
 
-    >>> from widthwise.measure import spectrum
+    >>> from widthwise.numerics import spectrum
     >>> x = np.linspace(-1.0, 1.0, 9)[:, None]
     >>> noisy = x + 0.3 * (-1.0) ** np.arange(9)[:, None]
     >>> best = best_kernel_ridge(spectrum(1 + x @ x.T), noisy)

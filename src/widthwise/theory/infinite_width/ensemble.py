@@ -16,12 +16,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from widthwise.measure import Spectrum, spectrum
-from widthwise.numerics import reject
-from widthwise.theory.lazy import Steps
+from widthwise.numerics import Spectrum, Steps, gain, gone, left, reject, spectrum
 
 LOSSES = ("half-sum", "half-mean")
-_HUGE = 1e60
 Moment = float | int | Steps
 
 
@@ -116,26 +113,15 @@ class Ensemble:
         return np.where(self.ntk.values > self.ntk.floor, self.ntk.values, 0.0) / self._clock
 
     def _coordinates(self, moment: Moment, ntk_cross: np.ndarray) -> Float[np.ndarray, "m n"]:
-        rates = self._rates
-        gain = np.where(rates > 0, self._gone(moment) / np.where(rates > 0, rates * self._clock, 1.0), 0.0)
-        return (ntk_cross @ self.ntk.vectors) * gain
+        return (ntk_cross @ self.ntk.vectors) * gain(self._rates, moment) / self._clock
 
     def _left(self, moment: Moment) -> Float[np.ndarray, " n"]:
         """The part of each component of the residual that is left."""
-        if isinstance(moment, Steps):
-            # A step far beyond the stable one overflows; the clipped value is still absurd, and can be squared twice.
-            with np.errstate(over="ignore"):
-                return np.clip((1.0 - moment.size * self._rates) ** moment.count, -_HUGE, _HUGE)
-        return np.where(self._rates > 0, np.exp(-np.where(self._rates > 0, self._rates, 1.0) * moment), 1.0)
+        return left(self._rates, moment)
 
     def _gone(self, moment: Moment) -> Float[np.ndarray, " n"]:
-        """The part that is gone, without cancellation where it is small."""
-        rates = self._rates
-        if not isinstance(moment, Steps):
-            return np.where(rates > 0, -np.expm1(-np.where(rates > 0, rates, 1.0) * moment), 0.0)
-        slow = np.minimum(moment.size * rates, 0.5)
-        near = -np.expm1(moment.count * np.log1p(-slow))
-        return np.where(moment.size * rates < 0.5, near, 1.0 - self._left(moment))
+        """The part that is gone."""
+        return gone(self._rates, moment)
 
 
 def ensemble(ntk: ArrayLike | Spectrum, nngp: ArrayLike, y: ArrayLike, loss: str = "half-mean") -> Ensemble:

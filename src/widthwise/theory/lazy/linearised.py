@@ -20,16 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import reject
+from widthwise.numerics import Steps, gain, left, reject
 
 LOSSES = ("half-sum", "half-mean")
-
-
-class Steps(eqx.Module):
-    """A moment of gradient descent: ``count`` steps of size ``size``; given wherever a flow time is."""
-
-    count: int
-    size: float
 
 
 class Tangent(eqx.Module):
@@ -142,22 +135,11 @@ class Tangent(eqx.Module):
 
     def _survival(self, one) -> Float[Array, " k"]:
         """The fraction of each component of the residual that is left."""
-        if isinstance(one, Steps):
-            return 1.0 - self._progress(one)
-        return jnp.where(self._rates > 0, jnp.exp(-self._rates * one), 1.0)
-
-    def _progress(self, one) -> Float[Array, " k"]:
-        """The fraction of each component of the residual that is gone, without cancellation."""
-        if not isinstance(one, Steps):
-            return jnp.where(self._rates > 0, -jnp.expm1(-self._rates * one), 0.0)
-        step = one.size * self._rates
-        slow = jnp.where(step < 1.0, step, 0.5)
-        return jnp.where(step < 1.0, -jnp.expm1(one.count * jnp.log1p(-slow)), 1.0 - (1.0 - step) ** one.count)
+        return left(self._rates, one)
 
     def _gain(self, one) -> Float[Array, " k"]:
         r"""$(1-e^{-S^2t})/S$, and 0 in directions in which the model cannot move."""
-        scales = self.alpha * self.singular_values
-        return jnp.where(scales > 0, self._progress(one) / jnp.where(scales > 0, scales, 1.0), 0.0)
+        return self.alpha * self.singular_values * gain(self._rates, one) / self._clock
 
 
 def _over(time, at_one: Callable[[Any], Array]) -> Array:

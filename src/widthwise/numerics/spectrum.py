@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import ArrayLike, Float
 
-from widthwise.numerics import reject
+from .errors import reject
 
 _ULP = np.finfo(np.float64).eps
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from widthwise.measure import spectrum
 from widthwise.networks import MLP, kernel
+from widthwise.numerics import spectrum
 
 VALUES = np.array([5.0, 2.0, 1.0, 0.25])
 ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
