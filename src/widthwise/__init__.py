@@ -36,7 +36,7 @@ from .networks import (
     sample,
 )
 from .numerics import Estimate
-from .operators import entk, gauss_newton, hessian, jacobian, ntk_operator, parameters
+from .operators import adapt, entk, entk_plan, gauss_newton, hessian, jacobian, ntk_operator, parameters
 from .report import report
 
 __all__ = [
@@ -78,8 +78,10 @@ __all__ = [
     "Verdict",
     "__version__",
     "activation",
+    "adapt",
     "check",
     "entk",
+    "entk_plan",
     "find",
     "gauss_newton",
     "hessian",

@@ -19,12 +19,12 @@ WIDTHS = (8, 16, 32, 64)
 def test_layerwise_ntk_equals_the_one_of_the_jacobian(parameterisation, bias):
     spec = MLP(width=7, depth=3, activation="tanh", bias_variance=bias, parameterisation=parameterisation)
     model = sample(spec.network(outputs=3), jr.key(0), in_size=4)
-    np.testing.assert_allclose(empirical_ntk(model, jnp.asarray(X)), entk(model, X, trace=True), rtol=1e-12)
+    np.testing.assert_allclose(empirical_ntk(model, jnp.asarray(X)), entk(model, X, outputs="trace"), rtol=1e-12)
 
 
 def test_ntk_of_any_other_model_is_that_of_its_jacobian():
     model = jax.tree_util.Partial(lambda w, x: jnp.sin(w @ x), jr.normal(jr.key(0), (2, 4)))
-    np.testing.assert_allclose(empirical_ntk(model, jnp.asarray(X)), entk(model, X, trace=True), rtol=1e-12)
+    np.testing.assert_allclose(empirical_ntk(model, jnp.asarray(X)), entk(model, X, outputs="trace"), rtol=1e-12)
 
 
 def test_nngp_is_the_covariance_of_a_redrawn_readout():

@@ -84,7 +84,7 @@ def test_outputs_have_the_nngp_covariance():
 def test_the_empirical_kernel_helper_agrees_with_the_jacobian():
     f = sample(MLP(width=16).network(outputs=3), jr.key(0), in_size=4)
     X = jr.normal(jr.key(1), (5, 4))
-    full, traced = entk(f, X), entk(f, X, trace=True)
+    full, traced = entk(f, X), entk(f, X, outputs="trace")
     assert full.shape == (5, 3, 5, 3)
     np.testing.assert_allclose(np.einsum("ikjk->ij", full) / 3, traced, rtol=1e-13)
 

@@ -19,27 +19,22 @@ from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.networks import Affine, Chain, Composed, Dense, Kernels, sample
 from widthwise.numerics import Estimate, exponent_estimate, mean_and_sem, reject
-from widthwise.operators import jacobian_matrix
+from widthwise.operators import empirical_kernel
 
-from .signal import Signals, layers, pieces, signals
+from .signal import layers, pieces, signals
 
 
 def empirical_ntk(model: Callable, X: Float[Array, "n d"]) -> Float[Array, "n n"]:
     r"""The empirical NTK of any model, the mean of $\partial_\theta f_j(x)\cdot\partial_\theta f_j(y)$ over outputs j.
 
-    Where every layer with parameters is affine, $\partial f/\partial W^{(l)}$ has rank one and the kernel is
-    $\sum_l(s_w^2\,a^{(l)}(x)\cdot a^{(l)}(y) + s_b^2)\,\frac1k\langle\delta^{(l)}(x), \delta^{(l)}(y)\rangle$,
-    which needs no Jacobian; of any other model the Jacobian is formed, n k p numbers.
+    By `empirical_kernel`, which forms no Jacobian where it knows how a parameter is used, and can be traced.
 
     >>> from widthwise.networks import MLP
     >>> f = sample(MLP(width=4).network(outputs=2), jr.key(0), in_size=3)
     >>> empirical_ntk(f, jnp.eye(3)).shape
     (3, 3)
     """
-    if _is_affine(model):
-        return _layerwise(model, jax.vmap(lambda x: signals(model, x))(X))
-    rows = jacobian_matrix(model, X)
-    return jnp.einsum("ikp,jkp->ij", rows, rows) / rows.shape[1]
+    return empirical_kernel(model, X, outputs="trace")
 
 
 def _is_affine(model: Callable) -> bool:
@@ -47,16 +42,6 @@ def _is_affine(model: Callable) -> bool:
         return all(isinstance(layer, Affine) for layer in layers(model))
     except ValueError:
         return False
-
-
-def _layerwise(model: Callable, seen: Signals) -> Float[Array, "n n"]:
-    total = jnp.zeros(())
-    for layer, before, sensitivity in zip(layers(model), seen.inputs, seen.sensitivities, strict=True):
-        bias = 0.0 if layer.bias is None else layer.trained[1] * layer.bias_scale**2
-        forward = layer.trained[0] * layer.weight_scale**2 * before @ before.T + bias
-        backward = jnp.einsum("iko,jko->ij", sensitivity, sensitivity) / sensitivity.shape[1]
-        total = forward * backward if total.ndim == 0 else total + forward * backward
-    return total
 
 
 def empirical_nngp(network: Chain, model: Callable, X: Float[Array, "n d"]) -> Float[Array, "n n"]:

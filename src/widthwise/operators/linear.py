@@ -1,23 +1,20 @@
 r"""Jacobian, empirical NTK, Hessian and Gauss-Newton matrix of any model, as lineax operators.
 
-Legend: n inputs of shape (d,), k outputs each, p parameters $\theta$; $f(\theta) \in
+Legend: n inputs of any shape, k outputs each, p parameters $\theta$; $f(\theta) \in
 \mathbb R^{n \times k}$ are the outputs on the whole batch and $J = Df(\theta)$.
 """
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
-from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from .parameters import parameters
 
 
-def jacobian(model: Callable, X: Float[Array, "n d"]) -> lx.AbstractLinearOperator:
+def jacobian(model: Callable, X: Shaped[Array, "n ..."]) -> lx.AbstractLinearOperator:
     r"""The Jacobian $J = Df(\theta)$ of the batch outputs as a lineax operator, never formed.
 
     Its input is the tuple of parameter arrays, its output has shape (n, k). Products cost one
@@ -31,7 +28,7 @@ def jacobian(model: Callable, X: Float[Array, "n d"]) -> lx.AbstractLinearOperat
     return lx.linearise(lx.JacobianLinearOperator(lambda new, _: jax.vmap(rebuild(new))(X), leaves))
 
 
-def ntk_operator(model: Callable, X: Float[Array, "n d"]) -> lx.AbstractLinearOperator:
+def ntk_operator(model: Callable, X: Shaped[Array, "n ..."]) -> lx.AbstractLinearOperator:
     r"""The empirical NTK $J J^\top$ on arrays of shape (n, k), symmetric and PSD, never formed.
 
     >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
@@ -57,7 +54,7 @@ def hessian(loss: Callable[[Callable], Float[Array, ""]], model: Callable) -> lx
     return lx.linearise(lx.JacobianLinearOperator(lambda new, _: gradient(new), leaves, tags=lx.symmetric_tag))
 
 
-def gauss_newton(model: Callable, X: Float[Array, "n d"]) -> lx.AbstractLinearOperator:
+def gauss_newton(model: Callable, X: Shaped[Array, "n ..."]) -> lx.AbstractLinearOperator:
     r"""The Gauss-Newton matrix $J^\top J$ of the loss $\tfrac12\sum\|f - y\|^2$, symmetric and PSD, never formed.
 
     It shares its nonzero eigenvalues with the empirical NTK.
@@ -70,7 +67,7 @@ def gauss_newton(model: Callable, X: Float[Array, "n d"]) -> lx.AbstractLinearOp
     return lx.TaggedLinearOperator(J.T @ J, lx.positive_semidefinite_tag)
 
 
-def jacobian_matrix(model: Callable, X: Float[Array, "n d"], block: int = 64) -> Float[Array, "n k p"]:
+def jacobian_matrix(model: Callable, X: Shaped[Array, "n ..."], block: int = 64) -> Float[Array, "n k p"]:
     """Form the Jacobian, one row per output of each input; ``block`` inputs are differentiated at a time.
 
     >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
@@ -85,21 +82,3 @@ def jacobian_matrix(model: Callable, X: Float[Array, "n d"], block: int = 64) ->
         return jnp.concatenate([jnp.reshape(part, (part.shape[0], -1)) for part in rows], axis=1)
 
     return jax.lax.map(row, X, batch_size=min(block, len(X)))
-
-
-def entk(model: Callable, X: ArrayLike, Y: ArrayLike | None = None, *, trace: bool = False) -> np.ndarray:
-    r"""The empirical NTK $\Theta(x, y) = \partial_\theta f(x)\,\partial_\theta f(y)^\top$, formed.
-
-    Returns (n, k, m, k), or with ``trace=True`` the mean over outputs
-    $\frac1k\operatorname{tr}\Theta(x, y)$ of shape (n, m). The Jacobian of each batch is held in
-    memory: n k p numbers.
-
-    >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
-    >>> entk(model, jnp.eye(2), trace=True).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-    rows = eqx.filter_jit(jacobian_matrix)(model, jnp.asarray(X))
-    columns = rows if Y is None else eqx.filter_jit(jacobian_matrix)(model, jnp.asarray(Y))
-    if trace:
-        return np.asarray(jnp.einsum("ikp,jkp->ij", rows, columns) / rows.shape[1])
-    return np.asarray(jnp.einsum("ikp,jlp->ikjl", rows, columns))

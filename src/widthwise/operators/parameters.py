@@ -76,3 +76,24 @@ def flatten(model: Callable) -> tuple[Float[Array, " p"], Callable[[Float[Array,
     leaves, rebuild = parameters(model)
     vector, unravel = ravel_pytree(leaves)
     return vector, lambda new: rebuild(unravel(new))
+
+
+def groups(model: Callable, by: str | Callable[[str], str] | None = None) -> dict[str, set[int]]:
+    """Places in `parameters` by group: all as "entk", each under its own name, or under what ``by`` makes of its name.
+
+    >>> import jax.numpy as jnp
+    >>> model = jax.tree_util.Partial(lambda p, x: p["w"] @ x, {"w": jnp.ones((1, 2))})
+    >>> groups(model, "parameter")
+    {'0.w': {0}}
+    """
+    trainable, _ = eqx.partition(model, eqx.is_inexact_array, is_leaf=is_frozen)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(trainable)]
+    if by is None:
+        return {"entk": {*range(len(paths))}}
+    if isinstance(by, str) and by != "parameter":
+        reject(f"by={by!r}", "Known is by='parameter'", "Give that, or a function from names of parameters to groups")
+    found: dict[str, set[int]] = {}
+    for at, path in enumerate(paths):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        found.setdefault(name if isinstance(by, str) else by(name), set()).add(at)
+    return found

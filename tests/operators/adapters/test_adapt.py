@@ -178,7 +178,7 @@ def test_inputs_are_held_in_the_precision_of_the_parameters():
 
 def test_the_empirical_ntk_of_a_model_on_batches():
     model = adapt((lambda w, X: X @ w, W.T), X)
-    np.testing.assert_allclose(entk(model, X, trace=True), X @ X.T, rtol=ROUNDING)
+    np.testing.assert_allclose(entk(model, X, outputs="trace"), X @ X.T, rtol=ROUNDING)
 
 
 class Live(nnx.Module):

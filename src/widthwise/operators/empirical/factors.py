@@ -1,0 +1,152 @@
+r"""The factors of a model's gradients: of each use of a parameter what its step reads, and what flows back to it.
+
+Legend: n inputs, k outputs of each; a *place* is a set of uses whose gradients have the same entries in the same order.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+
+from ..parameters import parameters
+from .uses import Origin, Use
+
+_graph: Any = None  # a JAX without the names it needs: every parameter is direct, which is right and slower
+with suppress(ImportError):
+    from . import graph
+
+    _graph = graph
+
+_KEPT = 32  # models whose structure is remembered
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How a model uses its parameters: the uses, in order, and the parameters of which no use is known.
+
+    ``forward`` counts the operations of one forward pass.
+    """
+
+    uses: tuple[Use, ...]
+    direct: tuple[int, ...]
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    outputs: int
+    dtype: Any
+    forward: float
+
+    @property
+    def pieces(self) -> list["Piece"]:
+        """The parameters with a gradient, each with its uses; without uses those that are direct."""
+        used: dict[int, list[int]] = {}
+        for at, use in enumerate(self.uses):
+            used.setdefault(use.origin.leaf, []).append(at)
+        return [*(Piece(leaf, tuple(uses)) for leaf, uses in used.items()), *(Piece(leaf, ()) for leaf in self.direct)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A parameter and the numbers of its uses."""
+
+    leaf: int
+    uses: tuple[int, ...]
+
+
+class Factors(eqx.Module):
+    """Of n inputs: for each use what was kept (n, ...) and what flowed back (n, k, ...), and the gradients (n, k, ...)
+    by the direct parameters, in order."""
+
+    kept: list[Array]
+    back: list[Array]
+    direct: list[Array]
+
+
+_seen: dict[Any, Structure] = {}
+
+
+def structure(model: Callable, x: jax.ShapeDtypeStruct, plain: bool = False) -> Structure:
+    """How a model uses its parameters on an input like x; ``plain`` takes every parameter as direct."""
+    key = _key(model, x, plain)
+    if key in _seen:
+        return _seen[key]
+    found = _explored(model, x, plain)
+    if key is not None:
+        _seen[key] = found
+        for old in [*_seen][:-_KEPT]:
+            del _seen[old]
+    return found
+
+
+def _key(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Any:
+    arrays, static = eqx.partition(model, eqx.is_array)
+    leaves, tree = jax.tree.flatten(static)
+    shapes = jax.tree.map(lambda one: (one.shape, str(one.dtype)), jax.tree.leaves(arrays))
+    key = (tuple(shapes), jax.tree.structure(arrays), tuple(leaves), tree, x.shape, str(x.dtype), plain)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _explored(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Structure:
+    leaves, _ = parameters(model)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    direct: set[int] = set(range(len(leaves))) if plain or _graph is None else set()
+    while True:
+        tape = None if _graph is None or len(direct) == len(leaves) else _graph.Tape()
+        out = eqx.filter_eval_shape(_walked, model, x, tuple(sorted(direct)), zeros_of(shapes, direct), tape)
+        if tape is None or tape.direct <= direct:
+            uses = () if tape is None else tuple(tape.uses)
+            return Structure(uses, tuple(sorted(direct)), shapes, out.size, out.dtype, _operations(model, x))
+        direct |= tape.direct
+
+
+def _operations(model: Callable, x: jax.ShapeDtypeStruct) -> float:
+    """The operations of one forward pass, as the compiler counts them before it begins."""
+    arrays, static = eqx.partition(model, eqx.is_array)
+    shapes = jax.eval_shape(lambda: arrays)
+    counted = jax.jit(lambda arrays, x: eqx.combine(arrays, static)(x)).lower(shapes, x).cost_analysis() or {}
+    return max(1.0, float(counted.get("flops", 0.0)))
+
+
+def zeros_of(shapes: Sequence[Any], direct: Any) -> list[Any]:
+    """What is added to the direct parameters."""
+    return [jnp.zeros(shapes[at].shape, shapes[at].dtype) for at in sorted(direct)]
+
+
+def _walked(model: Callable, x: Array, direct: tuple[int, ...], zeros: Sequence[Array], tape: Any) -> Array:
+    """The outputs (k,), with zeros added to the direct parameters; the tape sees the rest."""
+    leaves, rebuild = parameters(model)
+    moved = dict(zip(direct, zeros, strict=True))
+    if tape is None:
+        return jnp.ravel(rebuild(tuple(leaf + moved[at] for at, leaf in enumerate(leaves)))(x))
+    closed = jax.make_jaxpr(lambda leaves, x: jnp.ravel(rebuild(leaves)(x)))(leaves, x)
+    values = [
+        _graph.Value(leaf + moved[at], varies=True) if at in moved else _graph.Value(leaf, origin=Origin(at))
+        for at, leaf in enumerate(leaves)
+    ]
+    (out,) = _graph.run(closed, [*values, _graph.Value(x, varies=True)], tape)
+    tape.refuse([out])
+    return out.array
+
+
+@eqx.filter_jit
+def factors(model: Callable, X: Shaped[Array, "n ..."], found: Structure) -> Factors:
+    """The factors of n inputs."""
+    return jax.vmap(lambda x: _of_one(model, x, found))(X)
+
+
+def _of_one(model: Callable, x: Array, found: Structure) -> Factors:
+    def outputs(zeros: tuple[list[Array], list[Array]]) -> tuple[Array, list[Array]]:
+        tape = _graph.Tape(iter(zeros[1])) if found.uses else None
+        return _walked(model, x, found.direct, zeros[0], tape), [] if tape is None else tape.kept
+
+    made = [jnp.zeros(use.output.shape, use.output.dtype) for use in found.uses if use.output is not None]
+    _, pullback, kept = jax.vjp(outputs, (zeros_of(found.leaves, found.direct), made), has_aux=True)
+    ((direct, back),) = jax.vmap(pullback)(jnp.eye(found.outputs, dtype=found.dtype))
+    return Factors(kept, back, direct)

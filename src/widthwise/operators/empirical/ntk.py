@@ -1,0 +1,267 @@
+r"""The empirical NTK of any model: chosen by cost, in tiles, within a limit of memory."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from widthwise.grams import Grid, Progress, fingerprint, in_memory, on_disk
+from widthwise.numerics import nearest, reject
+
+from ..adapters import adapt
+from ..parameters import groups, parameters
+from .contract import Outputs, Step, add, start, steps
+from .factors import Factors, Structure, factors, structure
+from .memory import bytes_of
+from .plan import ALGORITHMS, Plan, Work, only, planned
+from .products import by_products
+
+OUTPUTS = ("all", "trace", "diagonal")
+_PROBED = 3
+Group = Callable[[str], str]
+
+
+def entk(
+    model: Any,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    outputs: str = "all",
+    algorithm: str = "auto",
+    memory: str | float | None = None,
+    by: str | Group | None = None,
+    out: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    r"""The empirical NTK of any model, $\Theta_{jl}(x, y) = \sum_p\partial_{\theta_p}f_j(x)\partial_{\theta_p}f_l(y)$.
+
+    ``model`` is anything that `adapt` takes: of Equinox, Flax, Haiku or PyTorch, or a function with its parameters;
+    ``X`` (n, ...) and ``Y`` (m, ...) are its inputs, ``Y=None`` means X with itself and an exactly symmetric result.
+    ``outputs="all"`` gives (n, k, m, k); ``"trace"`` the mean over outputs $\frac1k\sum_j\Theta_{jj}$, (n, m);
+    ``"diagonal"`` each output with itself $\Theta_{jj}$, (n, m, k).
+
+    ``algorithm="structured"`` perturbs the output of each step that uses a parameter and multiplies what the steps read
+    with what flows back, without forming the Jacobian; ``"jacobian"`` forms it; ``"products"`` takes a product with a
+    vector for every output of Y; ``"auto"`` takes the cheapest that fits (`entk_plan` tells the costs). Tiles of the
+    matrix keep below ``memory``, such as "8GB" (half of what is free if not given; the program itself is not counted).
+
+    ``by="parameter"``, or a function from the names of parameters to those of groups, splits the kernel: a dictionary
+    of kernels, which add up to the whole. ``out`` names a folder for a matrix larger than memory, (n k, m k) for all
+    outputs, which is continued where it was cut off. ``progress(done, total)`` is called after each tile.
+
+    Raises ``ValueError`` for a model or inputs that `adapt` refuses, for unknown words, and for a limit below what is
+    needed, which is said. Jacot, Gabriel & Hongler (2018); Novak, Sohl-Dickstein & Schoenholz (2022); the choice by
+    parameter and by counted operations is derived in this project.
+
+    >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
+    >>> entk(model, jnp.eye(2), outputs="trace").tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    job = _Job.of(model, X, Y, outputs, by, held=out is None)
+    cost = job.plan(algorithm, memory).chosen
+    grid, tile = job.tiles(cost.algorithm, cost.side)
+    if out is None:
+        return job.shaped(in_memory(grid, tile, job.dtype, len(job.names), progress))
+    request = {"algorithm": cost.algorithm, "outputs": outputs} | job.request()
+    return job.named(on_disk(out, grid, tile, job.names, job.dtype, request, progress)[0])
+
+
+def entk_plan(
+    model: Any,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    outputs: str = "all",
+    algorithm: str = "auto",
+    memory: str | float | None = None,
+    by: str | Group | None = None,
+) -> Plan:
+    """What `entk` would do with these arguments, and what it and the other algorithms cost.
+
+    >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
+    >>> plan = entk_plan(model, jnp.eye(2), memory="1GB")
+    >>> len(plan.costs), plan.chosen.side
+    (3, 2)
+    """
+    return _Job.of(model, X, Y, outputs, by, held=True).plan(algorithm, memory)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A kernel to compute: the model, its inputs, how it uses its parameters, and which of them make which matrix."""
+
+    model: Callable
+    X: np.ndarray
+    Y: np.ndarray | None
+    found: Structure
+    plain: Structure
+    outputs: Outputs
+    leaves: dict[str, set[int]]
+    held: bool
+
+    @classmethod
+    def of(cls, model: Any, X: ArrayLike, Y: ArrayLike | None, outputs: str, by: str | Group | None, held: bool):
+        _known("outputs", outputs, OUTPUTS)
+        left = _inputs("X", X)
+        right = None if Y is None else _inputs("Y", Y)
+        if right is not None and right.shape[1:] != left.shape[1:]:
+            reject(
+                f"X with inputs of shape {left.shape[1:]} and Y with inputs of shape {right.shape[1:]}",
+                "Both sets of inputs go through the same model",
+                "Check the shapes",
+            )
+        model = adapt(model, left)
+        x = jax.eval_shape(lambda: jnp.asarray(left[0]))
+        found, plain = structure(model, x), structure(model, x, plain=True)
+        return cls(model, left, right, found, plain, cast(Outputs, outputs), groups(model, by), held)
+
+    @property
+    def dtype(self) -> str:
+        return str(np.dtype(self.found.dtype))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The matrices: one for each group of parameters and, on the diagonal, each output."""
+        each = [""] if self.outputs != "diagonal" else [f" {at}" for at in range(self.found.outputs)]
+        return tuple(f"{group}{one}".replace("/", ".") for group in self.leaves for one in each)
+
+    def plan(self, algorithm: str, memory: str | float | None) -> Plan:
+        _known("algorithm", algorithm, ALGORITHMS)
+        if len(self.leaves) > 1:
+            algorithm = "structured" if algorithm == "auto" else algorithm
+            _demand_parts(algorithm)
+        m = None if self.Y is None else len(self.Y)
+        work = Work(self.found, len(self.X), m, self.outputs, self.held, len(self.leaves))
+        return planned(work, self.plain, algorithm, bytes_of(memory))
+
+    def tiles(self, algorithm: str, side: int):
+        """The grid of the matrix's rows and columns, and what computes a tile."""
+        k = self.found.outputs if self.outputs == "all" else 1
+        first, second = self.X, self.X if self.Y is None else self.Y
+        inputs = Grid.of(len(first), None if self.Y is None else len(second), side)
+        rows, columns = (tuple(_times(one, k) for one in parts) for parts in (inputs.rows, inputs.columns))
+        compute = self._by_products if algorithm == "products" else self._by_factors(algorithm, inputs)
+        n, m = inputs.rows[0].stop, inputs.columns[0].stop
+
+        def tile(rows: slice, columns: slice):
+            x, y = _times(rows, 1 / k), _times(columns, 1 / k)
+            found = compute(_filled(first, x, n), _filled(second, y, m), x, y)
+            return tuple(self._cut(found, x.stop - x.start, y.stop - y.start)), 0.0
+
+        return Grid(rows, columns, inputs.symmetric), tile
+
+    def _cut(self, kernels: Sequence[jax.Array], n: int, m: int):
+        """The matrices of a tile, without what it was filled up with."""
+        for kernel in map(np.asarray, kernels):
+            if self.outputs == "all":
+                yield kernel[:n, :, :m].reshape(n * kernel.shape[1], -1)
+            elif self.outputs == "trace":
+                yield kernel[:n, :m] / self.found.outputs
+            else:
+                yield from np.moveaxis(kernel[:n, :m], 2, 0)
+
+    def _by_factors(self, algorithm: str, grid: Grid):
+        found = self.plain if algorithm == "jacobian" else self.found
+        n, m = grid.rows[0].stop, grid.columns[0].stop
+        parts = [steps(found, only(found.pieces, leaves), n, m, self.outputs) for leaves in self.leaves.values()]
+        rows: dict[int, Factors] = {}
+
+        def compute(X, Y, first: slice, second: slice):
+            if first.start not in rows:
+                rows.clear()
+                rows[first.start] = factors(self.model, X, found)
+            own = self.Y is None and first == second
+            left = rows[first.start]
+            right = left if own else factors(self.model, Y, found)
+            return [_summed(found, part, left, right, len(X), len(Y), self.outputs) for part in parts]
+
+        return compute
+
+    def _by_products(self, X, Y, *_):
+        whole = by_products(self.model, X, Y)
+        if self.outputs == "all":
+            return [whole]
+        return [jnp.einsum("njmj->nm" if self.outputs == "trace" else "njmj->nmj", whole)]
+
+    def shaped(self, matrices: tuple[np.ndarray, ...]) -> Any:
+        n, m, k = len(self.X), len(self.X if self.Y is None else self.Y), self.found.outputs
+        if self.outputs == "diagonal":
+            apart = [matrices[at : at + k] for at in range(0, len(matrices), k)]
+            matrices = tuple(np.moveaxis(np.stack(one), 0, 2) for one in apart)
+        elif self.outputs == "all":
+            matrices = tuple(matrix.reshape(n, k, m, k) for matrix in matrices)
+        return matrices[0] if [*self.leaves] == ["entk"] else dict(zip(self.leaves, matrices, strict=True))
+
+    def named(self, matrices: tuple[Any, ...]) -> Any:
+        return matrices[0] if self.names == ("entk",) else dict(zip(self.names, matrices, strict=True))
+
+    def request(self) -> dict[str, Any]:
+        """What tells this matrix from others: inputs, parameters, and some outputs."""
+        inputs = [self.X] if self.Y is None else [self.X, self.Y]
+        values = np.asarray(jax.vmap(self.model)(jnp.asarray(self.X[:_PROBED])))
+        held = [fingerprint(np.asarray(leaf)) for leaf in parameters(self.model)[0]]
+        return {"inputs": [fingerprint(one) for one in inputs], "parameters": held, "probe": values.ravel().tolist()}
+
+
+def _summed(found: Structure, parts: list[Step], left: Factors, right: Factors, n: int, m: int, outputs: Outputs):
+    total = start(found, n, m, outputs)
+    for step in parts:
+        # One after the other: each may take what memory is left.
+        total = jax.block_until_ready(add(total, step, found, left, right, outputs))
+    return total
+
+
+def empirical_kernel(
+    model: Callable, X: jax.Array, Y: jax.Array | None = None, *, outputs: Outputs = "all"
+) -> jax.Array:
+    """The empirical NTK of an adapted model as `entk` gives it, in one piece and traceable: for jit, vmap and grad.
+
+    >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.ones((1, 2)))
+    >>> jax.jit(lambda X: empirical_kernel(model, X, outputs="trace"))(jnp.eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    found = structure(model, jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
+    left = factors(model, X, found)
+    right = left if Y is None else factors(model, Y, found)
+    n, m = len(X), len(X if Y is None else Y)
+    total = start(found, n, m, outputs)
+    for step in steps(found, found.pieces, n, m, outputs):
+        total = add(total, step, found, left, right, outputs)
+    return total / found.outputs if outputs == "trace" else total
+
+
+def _times(part: slice, factor: float) -> slice:
+    return slice(round(part.start * factor), round(part.stop * factor))
+
+
+def _filled(X: np.ndarray, part: slice, count: int) -> jax.Array:
+    """Inputs of a tile, the last one repeated until the tile has its full size: what is compiled fits every tile."""
+    return jnp.asarray(X[np.minimum(np.arange(part.start, part.start + count), part.stop - 1)])
+
+
+def _inputs(name: str, X: ArrayLike) -> np.ndarray:
+    found = np.asarray(X)
+    if found.ndim < 1 or len(found) == 0:
+        reject(f"{name} of shape {found.shape}", "Inputs have a first axis of at least one example", "Give (n, ...)")
+    if np.issubdtype(found.dtype, np.inexact) and not np.all(np.isfinite(found)):
+        reject(f"{name} with NaN or infinity", "Inputs are finite", "Remove or mend those rows")
+    return found
+
+
+def _known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        reject(f"{name}={value!r}{nearest(value, known)}", f"Known are {', '.join(known)}", "Choose one of them")
+
+
+def _demand_parts(algorithm: str) -> None:
+    if algorithm == "products":
+        reject(
+            "algorithm='products' with a kernel in parts",
+            "Products with vectors give the whole kernel only",
+            "Use algorithm='structured'",
+        )
