@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
@@ -92,6 +93,26 @@ def test_gradients_with_respect_to_a_parameter_of_an_activation():
 
     for function in (lambda f: f(1.3), lambda f: jax.grad(f)(1.3)):
         np.testing.assert_allclose(function(of_function), function(of_variance), rtol=1e-12)
+
+
+SMOOTH = [pytest.param(name, marks=pytest.mark.slow) for name in ("erf", "sin", "gabor", "gaussian", "tanh", "relu")]
+
+
+@pytest.mark.parametrize("name", ["gelu", *SMOOTH])
+def test_second_derivatives_at_equal_inputs(name):
+    """What the covariance of the slopes of a random network is, against central differences."""
+    x, a, b = jr.normal(jr.key(0), (3, 3))
+    network = Chain((Dense(1.3, 0.1), Apply(name), Dense()))
+
+    def moved(s, t):
+        return pair_kernel(network, x + s * a, x + t * b)[0]
+
+    found = jax.jit(jax.grad(jax.grad(moved), argnums=1))(0.0, 0.0)
+    h = jnp.asarray([1e-3, -1e-3])
+    corners = jax.jit(jax.vmap(jax.vmap(moved, (None, 0)), (0, None)))(h, h)
+    differences = (corners[0, 0] - corners[0, 1] - corners[1, 0] + corners[1, 1]) / 4e-6
+    # The error of differences falls like h^2, and like h for a kink.
+    np.testing.assert_allclose(found, differences, rtol=1e-2 if name == "relu" else 1e-5)
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ $\theta = 2\,\mathrm{atan2}(\sqrt{gap}, \sqrt{cogap})$. $F = E[s(u)s(v)]$, $D = 
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Scalar = Float[Array, ""]
 Moment = Float[Array, "..."]
@@ -68,15 +69,21 @@ def superpose(first, second) -> tuple[Moment, Moment, Moment, Moment]:
     scale, own, other = (root(x) * root(y) for x, y in ((xx, yy), (first.xx, first.yy), (second.xx, second.yy)))
     cross = root(first.xx) * root(second.yy) - root(second.xx) * root(first.yy)
     even = (first.xx == first.yy) & (second.xx == second.yy)  # whatever rounding makes of the difference
-    uneven = jnp.where(even, 0.0, cross * ratio(cross, scale + own + other))
+    cross = nothing_where(even, cross)
+    uneven = cross * ratio(cross, scale + own + other)
     gap = ratio(uneven + own * first.gap + other * second.gap, scale, 1.0)
     cogap = ratio(uneven + own * first.cogap + other * second.cogap, scale, 1.0)
     return xx, yy, between(gap), between(cogap)
 
 
 def between(value: Moment) -> Moment:
-    """Clip a gap to [0, 2], which rounding may leave by one ulp."""
-    return jnp.clip(value, 0.0, 2.0)
+    """Clip a gap to [0, 2], which rounding may leave by one ulp; it keeps its derivatives."""
+    return value - jax.lax.stop_gradient(value - jnp.clip(value, 0.0, 2.0))
+
+
+def nothing_where(known: Bool[Array, "..."], value: Moment) -> Moment:
+    """Zero where it is known to be zero, and nowhere without its derivatives."""
+    return value - jax.lax.stop_gradient(jnp.where(known, value, 0.0))
 
 
 def rounding(like: Scalar) -> Scalar:

@@ -22,8 +22,9 @@ def pair_kernel(network: AbstractLayer, x: ArrayLike, y: ArrayLike) -> tuple[Flo
     cannot be raised under ``jit``. Derivatives exist with respect to the inputs
     and to the variances and rates of the layers, which may be JAX arrays, and are finite everywhere: at equal,
     opposite and zero inputs too. Where the kernel itself has a kink (the NTK of a ReLU network at equal inputs) the
-    derivative is that of its smooth part. Activations without a closed dual have the terms they were made with,
-    and no error is told: use `kernel` for that.
+    derivative is that of its smooth part. Second derivatives at equal inputs are right too, but for activations with
+    kinks and no closed dual. Activations without a closed dual have the terms they were made with, and no error is
+    told: use `kernel` for that.
 
     Raises ``ValueError`` for inputs of different shapes, for complex ones and for what is no network.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf as _erf
 
-from ..dual import Dual, Scalar, between, ratio, root, rounding
+from ..dual import Dual, Scalar, between, nothing_where, ratio, root, rounding
 
 
 def gelu(xx: Scalar, yy: Scalar, gap: Scalar, cogap: Scalar) -> Dual:
@@ -60,7 +60,7 @@ def _gelu_norm_gap(xx, yy, fxx, fyy):
         return ratio(z * 0.5 * (1 + _erf(z / math.sqrt(2.0))), root(power))
 
     spread = 0.5 * jnp.sum(jnp.asarray(weights) * (feature(xx, fxx) - feature(yy, fyy)) ** 2)
-    return jnp.where(xx == yy, 0.0, spread)  # whatever rounding makes of the difference of equal numbers
+    return nothing_where(xx == yy, spread)  # whatever rounding makes of the difference of equal numbers
 
 
 @functools.lru_cache

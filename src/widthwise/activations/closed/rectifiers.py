@@ -43,6 +43,9 @@ def _rectifier(a: float, slope_at_zero: float, xx: Scalar, yy: Scalar, gap: Scal
     near, far = (jnp.minimum(gap, cogap), jnp.maximum(gap, cogap)) if a == -1 else (gap, cogap)
     new_gap = (jump * (near - _arc(angle(near, far)) / math.pi) / 2 + a * near) / power
     new_cogap = (jump * (1 + _arc(angle(far, near)) / math.pi) / 2 + a * far) / power
+    # Of two that sum to two the one with the small angle has a derivative there.
+    acute = near <= far
+    new_gap, new_cogap = jnp.where(acute, new_gap, 2 - new_cogap), jnp.where(acute, 2 - new_gap, new_cogap)
     slope = jump * angle(cogap, gap) / (2 * math.pi) + a
     slope = _at_zero(slope, xx, yy, slope_at_zero, mean=0.5 * (1 + a))
     return Dual(power * xx, power * yy, between(new_gap), between(new_cogap), slope, rounding(gap))

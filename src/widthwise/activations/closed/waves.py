@@ -7,10 +7,9 @@ cogap) of one pair and returns a ``Dual``.
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
-from ..dual import Dual, Scalar, between, ratio, root, rounding
+from ..dual import Dual, Scalar, between, nothing_where, ratio, root, rounding
 
 
 def exponential(shift: float) -> Callable:
@@ -86,8 +85,7 @@ def packet(frequency: float) -> Callable:
         fall = -jnp.expm1(-0.5 * power * spread)
         gaps = (over + aligned * gap) / delta, (over + aligned * cogap) / delta
         first, second = power * xx / p, power * yy / r
-        second += jax.lax.stop_gradient(jnp.where(xx == yy, first - second, 0.0))  # equal, but for its derivative
-        inner = sine(first, second, *gaps)
+        inner = sine(first, first - nothing_where(xx == yy, first - second), *gaps)
         new_gap, new_cogap = (near + (1 - near) * (fall + (1 - fall) * one) for one in (inner.gap, inner.cogap))
         tilted = power * s / delta, power * (_half(xx, yy) + w) / delta
         sinh, cosh, c = _sinh(*tilted, gap, cogap), _cosh(*tilted, gap, cogap), 0.5 * s * (cogap - gap) / delta
@@ -100,7 +98,7 @@ def packet(frequency: float) -> Callable:
 
 def _apart(xx, yy):
     """q1 - q2, zero where they are equal: a compiled product and difference in one rounds otherwise."""
-    return jnp.where(xx == yy, 0.0, xx - yy)
+    return nothing_where(xx == yy, xx - yy)
 
 
 def _half(xx, yy):
