@@ -52,7 +52,7 @@ def test_every_algorithm_agrees_with_the_dense_jacobian(name):
         close(entk(model, X, outputs=outputs), wanted, whole)
         for way in (True, False):  # both ways of each use, whatever is cheaper
             total = start(found, 3, 3, outputs)
-            for step in steps(found, found.pieces, 3, 3, outputs, prefer=way):
+            for step in steps(found, found.pieces(range(len(found.leaves))), 3, 3, outputs, prefer=way):
                 total = add(total, step, found, parts, parts, outputs)
             close(total / (found.outputs if outputs == "trace" else 1), wanted, whole)
 

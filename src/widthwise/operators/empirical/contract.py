@@ -24,6 +24,20 @@ _AT_ONCE = 2**22  # entries of an overlap of some rows with all columns
 
 
 @dataclass(frozen=True)
+class Uses:
+    """The uses of a piece, which of them have a bias that counts, and whether the weights count."""
+
+    each: tuple[Use, ...]
+    shifts: tuple[int, ...]
+    weights: bool
+
+    @classmethod
+    def of(cls, found: Structure, piece: Piece) -> "Uses":
+        shifts = tuple(piece.uses.index(at) for at in piece.shifts)
+        return cls(tuple(found.uses[at] for at in piece.uses), shifts, piece.weights)
+
+
+@dataclass(frozen=True)
 class Step:
     """What is added for some parameters: the uses of one of them, or the gradients of direct ones; and how."""
 
@@ -55,8 +69,9 @@ def operations(found: Structure, piece: Piece, n: int, m: int, outputs: Outputs,
     k, uses = found.outputs, [found.uses[at] for at in piece.uses]
     pairs = k * k if outputs == "all" else k
     if not uses:
-        return 2.0 * n * m * pairs * math.prod(found.leaves[piece.leaf].shape)
+        return 2.0 * n * m * pairs * math.prod(found.leaves[piece.leaves[0]].shape)
     b, i, o = uses[0].blocks
+    i = i * piece.weights + len(piece.shifts)
     s = sum(use.positions for use in uses)
     table = isinstance(uses[0].kind, Lookup)
     if gradients:
@@ -70,10 +85,10 @@ def operations(found: Structure, piece: Piece, n: int, m: int, outputs: Outputs,
 def add(total: Array, step: Step, found: Structure, x: Factors, y: Factors, outputs: Outputs) -> Array:
     """The kernel (n, k, m, k), (n, m) or (n, m, k), and what a step adds to it."""
     if step.gradients:
-        return _inner(total, _gradients(step, found, x), _gradients(step, found, y), outputs)
+        M = _gradients(step, found, x)
+        return _inner(total, M, M if y is x else _gradients(step, found, y), outputs)
     own, others = (_chosen(step.pieces[0], one) for one in (x, y))
-    uses = tuple(found.uses[at] for at in step.pieces[0].uses)
-    return _overlaps(uses, outputs, total, *own, *others)
+    return _overlaps(Uses.of(found, step.pieces[0]), outputs, total, *own, *others)
 
 
 def _chosen(piece: Piece, one: Factors) -> tuple[list[Array], list[Array]]:
@@ -84,10 +99,9 @@ def _chosen(piece: Piece, one: Factors) -> tuple[list[Array], list[Array]]:
 def _gradients(step: Step, found: Structure, one: Factors) -> Float[Array, "n k p"]:
     place = {leaf: at for at, leaf in enumerate(found.direct)}
     if not step.pieces[0].uses:
-        return _flat([one.direct[place[piece.leaf]] for piece in step.pieces])
+        return _flat([one.direct[place[piece.leaves[0]]] for piece in step.pieces])
     (piece,) = step.pieces
-    uses = tuple(found.uses[at] for at in piece.uses)
-    return _formed(uses, found.leaves[piece.leaf].shape, *_chosen(piece, one))
+    return _formed(Uses.of(found, piece), found.leaves[piece.leaves[0]].shape, *_chosen(piece, one))
 
 
 @jax.jit
@@ -96,18 +110,25 @@ def _flat(parts: list[Array]) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _formed(uses: tuple[Use, ...], shape: tuple[int, ...], kept: list[Array], back: list[Array]) -> Array:
+def _formed(uses: Uses, shape: tuple[int, ...], kept: list[Array], back: list[Array]) -> Array:
     """The gradients (n, k, p): in the order of the uses where they share it, else in that of the parameter."""
-    total = None
-    for place in dict.fromkeys(use.place for use in uses):
-        same = [at for at, use in enumerate(uses) if use.place == place]
-        A, G = joined([uses[at] for at in same], [kept[at] for at in same], [back[at] for at in same])
-        M = _looked_up(uses[same[0]], A, G) if isinstance(uses[same[0]].kind, Lookup) else _multiplied(A, G)
-        if len({use.place for use in uses}) > 1:
-            M = _returned(uses[same[0]], shape, M)
-        M = M.reshape(*M.shape[:2], -1)
-        total = M if total is None else total + M
-    return jnp.zeros(()) if total is None else total
+    places = list(dict.fromkeys(use.place for use in uses.each))
+    if len(places) == 1:
+        M = _of_place(uses, kept, back)
+        return M.reshape(*M.shape[:2], -1)
+    total = jnp.zeros(())
+    for place in places:
+        same = [at for at, use in enumerate(uses.each) if use.place == place]
+        some = Uses(tuple(uses.each[at] for at in same), (), True)
+        M = _of_place(some, [kept[at] for at in same], [back[at] for at in same])
+        M = _returned(some.each[0], shape, M)
+        total = total + M.reshape(*M.shape[:2], -1)
+    return total
+
+
+def _of_place(uses: Uses, kept: list[Array], back: list[Array]) -> Float[Array, "n k b i o"]:
+    A, G = joined(uses, kept, back)
+    return _looked_up(uses.each[0], A, G) if isinstance(uses.each[0].kind, Lookup) else _multiplied(A, G)
 
 
 def _returned(use: Use, shape: tuple[int, ...], M: Array) -> Array:
@@ -131,11 +152,22 @@ def _looked_up(use: Use, A: Array, G: Array) -> Array:
     return jax.vmap(lambda a, g: jax.vmap(lambda h: each(a, h))(g))(places, G)
 
 
-def joined(uses: Sequence[Use], kept: Sequence[Array], back: Sequence[Array]) -> tuple[Array, Array]:
-    """A and G of uses of one place, one after the other along the positions."""
-    lefts = [jax.vmap(use.left)(one) for use, one in zip(uses, kept, strict=True)]
-    rights = [jax.vmap(jax.vmap(use.right))(one) for use, one in zip(uses, back, strict=True)]
+def joined(uses: Uses, kept: Sequence[Array], back: Sequence[Array]) -> tuple[Array, Array]:
+    """A and G of uses of one place, one after the other along the positions; A has a column for each bias."""
+    lefts = [jax.vmap(partial(_left, uses, at))(one) for at, one in enumerate(kept)]
+    rights = [jax.vmap(jax.vmap(use.right))(one) for use, one in zip(uses.each, back, strict=True)]
     return jnp.concatenate(lefts, axis=2), jnp.concatenate(rights, axis=3)
+
+
+def _left(uses: Uses, at: int, kept: Array) -> Array:
+    use, found = uses.each[at], []
+    if uses.weights:
+        found.append(use.left(kept))
+    for shift in uses.shifts:
+        beside = use.shift if shift == at else None
+        size = 0.0 if beside is None else beside.scale / use.origin.scale
+        found.append(jnp.full((use.blocks[0], use.positions, 1), size, use.output.dtype if use.output else None))
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=2)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -145,7 +177,7 @@ def _inner(total: Array, M: Array, N: Array, outputs: Outputs) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _overlaps(uses: tuple[Use, ...], outputs: Outputs, total: Array, kept, back, other_kept, other_back) -> Array:
+def _overlaps(uses: Uses, outputs: Outputs, total: Array, kept, back, other_kept, other_back) -> Array:
     (A, G), (C, H) = joined(uses, kept, back), joined(uses, other_kept, other_back)
     if A.shape[1] * A.shape[2] == 1 and A.ndim == 4:
         return total + _at_one_position(A[:, 0, 0], G[:, :, 0, 0], C[:, 0, 0], H[:, :, 0, 0], outputs)

@@ -3,7 +3,8 @@ r"""The factors of a model's gradients: of each use of a parameter what its step
 Legend: n inputs, k outputs of each; a *place* is a set of uses whose gradients have the same entries in the same order.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -39,21 +40,32 @@ class Structure:
     dtype: Any
     forward: float
 
-    @property
-    def pieces(self) -> list["Piece"]:
-        """The parameters with a gradient, each with its uses; without uses those that are direct."""
+    def pieces(self, leaves: Collection[int]) -> list["Piece"]:
+        """Some of the parameters, as far as they have a gradient, with their uses, and biases beside their weights."""
         used: dict[int, list[int]] = {}
         for at, use in enumerate(self.uses):
             used.setdefault(use.origin.leaf, []).append(at)
-        return [*(Piece(leaf, tuple(uses)) for leaf, uses in used.items()), *(Piece(leaf, ()) for leaf in self.direct)]
+        shifts = {at: use.shift.leaf for at, use in enumerate(self.uses) if use.shift and use.shift.leaf in leaves}
+        found = []
+        for leaf, uses in used.items():
+            one_place = len({self.uses[at].place for at in uses}) == 1
+            beside = [at for at in uses if at in shifts and leaf in leaves and one_place]
+            apart = [at for at in uses if at in shifts and at not in beside]
+            if leaf in leaves:
+                found.append(Piece((leaf, *(shifts[at] for at in beside)), tuple(uses), tuple(beside)))
+            found += [Piece((shifts[at],), (at,), (at,), weights=False) for at in apart]
+        return [*found, *(Piece((leaf,), (), ()) for leaf in self.direct if leaf in leaves)]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A parameter and the numbers of its uses."""
+    """Parameters with the numbers of their uses: weights and the biases of some uses, or biases alone, or one that is
+    direct and has none."""
 
-    leaf: int
+    leaves: tuple[int, ...]
     uses: tuple[int, ...]
+    shifts: tuple[int, ...]
+    weights: bool = True
 
 
 class Factors(eqx.Module):
@@ -100,10 +112,18 @@ def _explored(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Structur
     while True:
         tape = None if _graph is None or len(direct) == len(leaves) else _graph.Tape()
         out = eqx.filter_eval_shape(_walked, model, x, tuple(sorted(direct)), zeros_of(shapes, direct), tape)
-        if tape is None or tape.direct <= direct:
+        more = set() if tape is None else tape.direct | _twice(tape.uses)
+        if more <= direct:
             uses = () if tape is None else tuple(tape.uses)
             return Structure(uses, tuple(sorted(direct)), shapes, out.size, out.dtype, _operations(model, x))
-        direct |= tape.direct
+        direct |= more
+
+
+def _twice(uses: Sequence[Use]) -> set[int]:
+    """Biases that have another use."""
+    leaves = Counter(use.origin.leaf for use in uses)
+    leaves.update(use.shift.leaf for use in uses if use.shift)
+    return {use.shift.leaf for use in uses if use.shift and leaves[use.shift.leaf] > 1}
 
 
 def _operations(model: Callable, x: jax.ShapeDtypeStruct) -> float:

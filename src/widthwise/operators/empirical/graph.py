@@ -8,6 +8,7 @@ other way is *direct*: the zero is added to the parameter itself.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-from .uses import Origin, Use, use_of
+from .uses import Origin, Use, shifted, use_of
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 _MOVES = {
@@ -27,11 +28,12 @@ _MOVES = {
 
 
 class Value(NamedTuple):
-    """An array of the trace, whether it varies with x, and of what it is drawn if it does not."""
+    """An array of the trace, whether it varies with x, of what it is drawn if it does not, and which use made it."""
 
     array: Any
     varies: bool = False
     origin: Origin | None = None
+    made: int | None = None
 
 
 @dataclass
@@ -68,8 +70,13 @@ def run(closed: ClosedJaxpr, values: Sequence[Value], tape: Tape) -> list[Value]
     def read(atom: Any) -> Value:
         return Value(atom.val) if isinstance(atom, Literal) else known[atom]
 
+    readers = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if not isinstance(atom, Literal))
+    readers.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
     for eqn in jaxpr.eqns:
-        known |= zip(eqn.outvars, _step(eqn, [read(atom) for atom in eqn.invars], tape), strict=True)
+        found = _step(eqn, [read(atom) for atom in eqn.invars], tape)
+        for output, value in zip(eqn.outvars, found, strict=True):
+            # What flows back to a value that is read twice is not what flows back to one of its readers.
+            known[output] = value if readers[output] == 1 else value._replace(made=None)
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -124,6 +131,8 @@ def _inside(eqn: JaxprEqn) -> ClosedJaxpr:
 
 def _used(eqn: JaxprEqn, values: list[Value], tape: Tape) -> Value:
     """A step that joins a parameter and what varies."""
+    if eqn.primitive.name == "add" and (added := _added(eqn, values, tape)):
+        return added
     use = use_of(eqn.primitive.name, eqn.params, [(value.array, value.origin) for value in values])
     if use is None:
         return _refused(eqn, values, tape)[0]
@@ -131,7 +140,19 @@ def _used(eqn: JaxprEqn, values: list[Value], tape: Tape) -> Value:
     if not use.origin.scale:  # nothing flows back to the parameter
         return Value(output, varies=True)
     kept = values[use.varying].array
-    return Value(tape.perturbed(use, kept, output), varies=True)
+    return Value(tape.perturbed(use, kept, output), varies=True, made=len(tape.uses) - 1)
+
+
+def _added(eqn: JaxprEqn, values: list[Value], tape: Tape) -> Value | None:
+    """A bias that is added to the output of a use."""
+    made, origin = (
+        next((x for one in values if (x := getattr(one, name)) is not None), None) for name in ("made", "origin")
+    )
+    use = None if made is None or origin is None else shifted(tape.uses[made], origin, _shape(eqn.outvars[0]))
+    if use is None or made is None:
+        return None
+    tape.uses[made] = use
+    return Value(_evaluated(eqn, values)[0], varies=True)
 
 
 def _drawn(eqn: JaxprEqn, values: list[Value]) -> Origin | None:
@@ -140,6 +161,11 @@ def _drawn(eqn: JaxprEqn, values: list[Value]) -> Origin | None:
     first, *others = values
     if len(eqn.outvars) > 1 or not jnp.issubdtype(getattr(eqn.outvars[0].aval, "dtype", int), jnp.floating):
         return None
+    if any(one.origin is not None and one.origin.spread is not None for one in values):
+        return None
+    if name == "broadcast_in_dim" and not others and first.origin is not None and math.prod(shape) != first.array.size:
+        axes = zip(eqn.params["broadcast_dimensions"], first.array.shape, strict=True)
+        return replace(first.origin, spread=tuple(axis for axis, size in axes if size == shape[axis]))
     if name == "stop_gradient" and first.origin is not None:
         return replace(first.origin, scale=0.0)
     if name in _MOVES and not others and first.origin is not None:
@@ -188,10 +214,19 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     """A loop: its body's uses are perturbed in every round, and what they keep is stacked."""
     body, length, consts = eqn.params["jaxpr"], eqn.params["length"], eqn.params["num_consts"]
     before = consts + eqn.params["num_carry"]
-    tape.refuse([*values[consts:before], *(one for one in values if one.origin and one.origin.stacked is not None)])
+    tape.refuse(
+        [
+            *values[consts:before],
+            *(one for one in values if one.origin and (one.origin.stacked, one.origin.spread) != (None, None)),
+        ]
+    )
     held, carried, given = values[:consts], values[consts:before], values[before:]
-    rows = [one._replace(origin=one.origin and one.origin.in_rounds()) for one in given]
-    kinds = [*held, *(one._replace(varies=True, origin=None) for one in carried), *rows]
+    rows = [one._replace(origin=one.origin and one.origin.in_rounds(), made=None) for one in given]
+    kinds = [
+        *(one._replace(made=None) for one in held),
+        *(one._replace(varies=True, origin=None, made=None) for one in carried),
+        *rows,
+    ]
 
     def round_(arrays: Sequence[Any], inner: Tape) -> list[Any]:
         found = run(body, [kind._replace(array=array) for kind, array in zip(kinds, arrays, strict=True)], inner)
@@ -215,6 +250,11 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     tape.uses += uses
     tape.kept += kept
     return [Value(array, varies=True) for array in (*last, *stacked)]
+
+
+def _is_bound(value: Value) -> bool:
+    """Whether a value has its place in a loop or on positions already."""
+    return value.origin is not None and (value.origin.stacked, value.origin.spread) != (None, None)
 
 
 def _in_loop(use: Use, length: int) -> Use:

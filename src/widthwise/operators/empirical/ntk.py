@@ -18,7 +18,7 @@ from ..parameters import groups, parameters
 from .contract import Outputs, Step, add, start, steps
 from .factors import Factors, Structure, factors, structure
 from .memory import bytes_of
-from .plan import ALGORITHMS, Plan, Work, only, planned
+from .plan import ALGORITHMS, Plan, Work, planned
 from .products import by_products
 
 OUTPUTS = ("all", "trace", "diagonal")
@@ -168,7 +168,7 @@ class _Job:
     def _by_factors(self, algorithm: str, grid: Grid):
         found = self.plain if algorithm == "jacobian" else self.found
         n, m = grid.rows[0].stop, grid.columns[0].stop
-        parts = [steps(found, only(found.pieces, leaves), n, m, self.outputs) for leaves in self.leaves.values()]
+        parts = [steps(found, found.pieces(leaves), n, m, self.outputs) for leaves in self.leaves.values()]
         rows: dict[int, Factors] = {}
 
         def compute(X, Y, first: slice, second: slice):
@@ -230,7 +230,7 @@ def empirical_kernel(
     right = left if Y is None else factors(model, Y, found)
     n, m = len(X), len(X if Y is None else Y)
     total = start(found, n, m, outputs)
-    for step in steps(found, found.pieces, n, m, outputs):
+    for step in steps(found, found.pieces(range(len(found.leaves))), n, m, outputs):
         total = add(total, step, found, left, right, outputs)
     return total / found.outputs if outputs == "trace" else total
 

@@ -7,7 +7,6 @@ parameters keep; k m products of the kernel with a vector take $(2n + 3)F$ each 
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +17,7 @@ import numpy as np
 from widthwise.numerics import reject
 
 from .contract import Outputs, Step, operations, steps
-from .factors import Piece, Structure
+from .factors import Structure
 from .memory import spoken
 from .uses import Convolution
 
@@ -134,7 +133,7 @@ def _memory(work: Work, plain: Structure, algorithm: str, side: int) -> float:
         k = work.found.outputs
         return tile + (n * m * k * k + 3 * work.size + 4 * n * _made(work.found)) * work.bytes
     found = plain if algorithm == "jacobian" else work.found
-    pieces = steps(found, found.pieces, n, m, work.outputs)
+    pieces = steps(found, found.pieces(range(len(found.leaves))), n, m, work.outputs)
     most = max((_step_memory(work, found, step, both, m) for step in pieces), default=0)
     return tile + both * kept(found) + n * kept(found) / 2 + most * work.bytes
 
@@ -154,7 +153,7 @@ def _step_memory(work: Work, found: Structure, step: Step, both: int, m: int) ->
     """Numbers that are held while a step adds to the kernel."""
     k = found.outputs
     if not step.pieces[0].uses:
-        return both * k * sum(math.prod(found.leaves[piece.leaf].shape) for piece in step.pieces)
+        return both * k * sum(math.prod(found.leaves[piece.leaves[0]].shape) for piece in step.pieces)
     uses = [found.uses[at] for at in step.pieces[0].uses]
     b, i, o = uses[0].blocks
     s = sum(use.positions for use in uses)
@@ -177,7 +176,7 @@ def _operations(work: Work, plain: Structure, algorithm: str, side: int) -> floa
     found = plain if algorithm == "jacobian" else work.found
     passes = seen * (1.0 + (2.0 if algorithm == "jacobian" else 1.0) * k) * F
     sides = min(side, work.n), min(side, m)
-    each = steps(found, found.pieces, *sides, work.outputs)
+    each = steps(found, found.pieces(range(len(found.leaves))), *sides, work.outputs)
     contracted = sum(_step_operations(found, step, *sides, work.outputs) for step in each)
     return passes + tiles * contracted
 
@@ -199,8 +198,3 @@ def speed(dtype: str) -> float:
             product(matrix, matrix).block_until_ready()
             taken.append(time.perf_counter() - begun)
     return 2.0 * _PROBE**3 / min(taken)
-
-
-def only(pieces: Sequence[Piece], leaves: set[int]) -> list[Piece]:
-    """The pieces of some parameters."""
-    return [piece for piece in pieces if piece.leaf in leaves]

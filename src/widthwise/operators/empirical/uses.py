@@ -31,12 +31,16 @@ class Move:
 
 @dataclass(frozen=True)
 class Origin:
-    """Entries of one parameter, moved, selected and scaled; ``stacked``: after so many moves, a row for each round."""
+    """Entries of one parameter, moved, selected and scaled; ``stacked``: after so many moves, a row for each round.
+
+    ``spread``: then repeated along all axes but these.
+    """
 
     leaf: int
     moves: tuple[Move, ...] = ()
     scale: float = 1.0
     stacked: int | None = None
+    spread: tuple[int, ...] | None = None
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -96,6 +100,12 @@ class Product:
         axes = (*self.w_blocks, *self.w_summed, *self._made)
         return jnp.transpose(matrix.reshape([self.w_shape[axis] for axis in axes]), _inverse(axes))
 
+    def own_axes(self, count: int) -> set[int]:
+        """The axes of the output, of so many, that are blocks and what a block makes."""
+        shared, made = len(self.x_blocks), len(self._made)
+        first = count - made if self.x_first else shared
+        return {*range(shared), *range(first, first + made)}
+
     @property
     def _made(self) -> tuple[int, ...]:
         return _others(len(self.w_shape), self.w_blocks, self.w_summed)
@@ -118,6 +128,10 @@ class Convolution:
     w_dilation: tuple[int, ...]
     groups: int
     w_shape: tuple[int, ...]
+
+    def own_axes(self, _: int) -> set[int]:
+        """The axis of the output with its channels."""
+        return {self.numbers.out_spec[1]}
 
     @property
     def filter(self) -> tuple[int, ...]:
@@ -190,14 +204,26 @@ Kind = Product | Convolution | Lookup
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A second parameter, a bias, that is added to what a use makes, the same at every position."""
+
+    leaf: int
+    scale: float
+
+
+@dataclass(frozen=True)
 class Use:
-    """One use of a parameter: how, which of the step's inputs varies, what it makes, and how often in which loops."""
+    """One use of a parameter: how, which of the step's inputs varies, what it makes, and how often in which loops.
+
+    ``shift``: a bias that is added and has no other use; it shares all that flows back.
+    """
 
     kind: Kind
     origin: Origin
     varying: int
     output: jax.ShapeDtypeStruct | None = field(default=None, compare=False)
     rounds: tuple[int, ...] = ()
+    shift: Shift | None = None
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -243,10 +269,22 @@ def use_of(name: str, words: dict[str, Any], operands: Sequence[tuple[Any, Origi
     """The use of a parameter in a step with this name, if it has a rule."""
     drawn = [at for at, (_, origin) in enumerate(operands) if origin is not None]
     origin = operands[drawn[0]][1]
-    if len(drawn) > 1 or origin is None or name not in _RULES:
+    if len(drawn) > 1 or origin is None or origin.spread is not None or name not in _RULES:
         return None
     kind = _RULES[name](words, [array for array, _ in operands], drawn[0])
     return None if kind is None else Use(kind, origin, varying=1 - drawn[0])
+
+
+def shifted(use: Use, origin: Origin, shape: tuple[int, ...]) -> Use | None:
+    """A use to whose output a bias is added, if the bias is the same at every position and of its own at none."""
+    loose = use.origin.stacked is None, origin.stacked is None
+    if isinstance(use.kind, Lookup) or use.shift is not None or loose[0] != loose[1]:
+        return None
+    long = {axis for axis, size in enumerate(shape) if size > 1}
+    spanned = {*range(len(shape))} if origin.spread is None else {*origin.spread}
+    if spanned & long != use.kind.own_axes(len(shape)) & long:
+        return None
+    return replace(use, shift=Shift(origin.leaf, origin.scale))
 
 
 def _product(words: dict[str, Any], arrays: list[Any], at: int) -> Product:
