@@ -4,7 +4,7 @@ from ._version import __version__
 from .activations import ACTIVATIONS, Activation, activation, leaky_relu
 from .claims import AtLeast, AtMost, Claim, Equal, Mutant, Scaling, Status, Verdict, check, find
 from .data import Dataset, load
-from .measure import sampled_kernel
+from .measure import ntk_spectrum, sampled_kernel
 from .networks import (
     MLP,
     Apply,
@@ -36,7 +36,21 @@ from .networks import (
     sample,
 )
 from .numerics import Estimate
-from .operators import adapt, entk, entk_plan, gauss_newton, hessian, jacobian, ntk_operator, parameters
+from .operators import (
+    adapt,
+    entk,
+    entk_plan,
+    gauss_newton,
+    hessian,
+    influence,
+    jacobian,
+    linearize,
+    ntk_operator,
+    parameters,
+    projected_gradients,
+    taylor,
+    trained_linearized,
+)
 from .report import report
 
 __all__ = [
@@ -85,15 +99,21 @@ __all__ = [
     "find",
     "gauss_newton",
     "hessian",
+    "influence",
     "jacobian",
     "kernel",
     "leaky_relu",
+    "linearize",
     "load",
     "ntk_by_layer",
     "ntk_operator",
+    "ntk_spectrum",
     "pair_kernel",
     "parameters",
+    "projected_gradients",
     "report",
     "sample",
     "sampled_kernel",
+    "taylor",
+    "trained_linearized",
 ]

@@ -4,9 +4,29 @@ from widthwise.numerics import Spectrum, spectrum
 
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
 from .dynamics import Method
+from .eigenpairs import Eigenpairs, top_eigenpairs
 from .flow import Flow, FlowCode, gradient_flow
 from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, narrowed, width_study
-from .lanczos import Quadrature, Tridiagonal, quadrature, top_eigenvalue, tridiagonalise
+from .lanczos import (
+    Quadrature,
+    Tridiagonal,
+    drawn_trace,
+    extreme_eigenvalues,
+    quadrature,
+    top_eigenvalue,
+    tridiagonalise,
+)
+from .ntk_spectrum import (
+    NTKSpectrum,
+    SpectralDensity,
+    ntk_condition,
+    ntk_density,
+    ntk_eigenpairs,
+    ntk_solve,
+    ntk_spectrum,
+    ntk_trace,
+)
+from .recorder import KernelRecorder
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
@@ -15,22 +35,28 @@ from .training import DIVERGED, Run, moments, train
 __all__ = [
     "DIVERGED",
     "Deviation",
+    "Eigenpairs",
     "Flow",
     "FlowCode",
+    "KernelRecorder",
     "Method",
+    "NTKSpectrum",
     "Quadrature",
     "Risk",
     "Run",
     "SampledKernels",
     "SignalStrength",
     "Signals",
+    "SpectralDensity",
     "Spectrum",
     "Tridiagonal",
     "WidthStudy",
     "alignment",
     "covariances_from",
+    "drawn_trace",
     "empirical_nngp",
     "empirical_ntk",
+    "extreme_eigenvalues",
     "flat",
     "gradient_flow",
     "hessian_sharpness",
@@ -38,14 +64,21 @@ __all__ = [
     "layer_covariances",
     "moments",
     "narrowed",
+    "ntk_condition",
+    "ntk_density",
+    "ntk_eigenpairs",
     "ntk_quadrature",
     "ntk_sharpness",
+    "ntk_solve",
+    "ntk_spectrum",
+    "ntk_trace",
     "quadrature",
     "sampled_kernel",
     "signal_strength",
     "signals",
     "spectrum",
     "strength",
+    "top_eigenpairs",
     "top_eigenvalue",
     "train",
     "tridiagonalise",

@@ -1,14 +1,22 @@
 """Linear operators of any model: Jacobian, empirical NTK, Hessian, Gauss-Newton."""
 
 from .adapters import adapt, from_torch, register_aten
+from .attribution import Influence, influence, projected_influence
 from .empirical import Cost, Plan, empirical_kernel, entk, entk_plan
+from .features import ProjectedGradients, projected_gradients
 from .linear import gauss_newton, hessian, jacobian, jacobian_matrix, ntk_operator
 from .parameters import Frozen, flatten, parameters
+from .taylor import Taylor, linearization_gap, linearize, taylor
+from .trained import LinearTraining, linear_training, trained_linearized
 
 __all__ = [
     "Cost",
     "Frozen",
+    "Influence",
+    "LinearTraining",
     "Plan",
+    "ProjectedGradients",
+    "Taylor",
     "adapt",
     "empirical_kernel",
     "entk",
@@ -17,9 +25,17 @@ __all__ = [
     "from_torch",
     "gauss_newton",
     "hessian",
+    "influence",
     "jacobian",
     "jacobian_matrix",
+    "linear_training",
+    "linearization_gap",
+    "linearize",
     "ntk_operator",
     "parameters",
+    "projected_gradients",
+    "projected_influence",
     "register_aten",
+    "taylor",
+    "trained_linearized",
 ]
