@@ -39,6 +39,7 @@ def test_report_hands_its_arguments_on(reported, capsys, tmp_path):
         "seed": 3,
         "out": Path("there"),
         "quick": True,
+        "shape": None,
     }
 
 
@@ -62,3 +63,21 @@ def test_report_refusals_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr("widthwise.cli.report.report", lambda **_: reject("This came", "That\nis allowed", "Do so"))
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "widthwise: This came. That is allowed. Do so.\n"
+
+
+def test_report_takes_a_model_by_its_import_path(reported):
+    assert main(["report", "my_module:make_model", "--data", "digits", "--shape", "8", "8", "1"]) == 0
+    assert (reported["network"], reported["shape"]) == ("my_module:make_model", (8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["my_module.py"], "my_module:make_model"),
+        (["my_module:make_model", "--network", "mlp(8)"], "Leave one of the two out"),
+    ],
+)
+def test_report_refuses_a_model_that_is_none(reported, capsys, words, message):
+    assert main(["report", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not reported

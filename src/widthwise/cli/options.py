@@ -9,3 +9,4 @@ JsonFlag = Annotated[bool, FlagCreatePairsOff, arg(name="json", help_behavior_hi
 Column = Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="")]
 Field = Annotated[str | None, arg(metavar="FIELD", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+Sizes = Annotated[tuple[int, ...] | None, arg(metavar="N N ...", help_behavior_hint="")]

@@ -5,15 +5,18 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
-from widthwise.report import PAGE, report
+from widthwise.numerics import reject
+from widthwise.report import PAGE, is_import_path, report
 
 from .console import say, shown_progress, write_line
-from .options import Column, Count, Flag
+from .options import Column, Count, Flag, Sizes
 
 
 def write_report(
+    model: Annotated[Positional[str | None], arg(metavar="[MODULE:MODEL]", help_behavior_hint="")] = None,
+    *,
     data: str = "digits",
     target: Column = None,
     network: str = "mlp",
@@ -24,10 +27,13 @@ def write_report(
     out: Path = Path("widthwise-report"),
     show: Annotated[bool, arg(name="open", help_behavior_hint="")] = False,
     quick: Flag = False,
+    shape: Sizes = None,
 ) -> int:
     """Train a network on data and write a page that holds it against the theory of wide networks.
 
     Args:
+        model: A model of your own by its import path, such as my_module:make_model: a model, or a function that makes
+            one, without arguments or from (in_size, out_size). It takes the place of --network.
         data: digits, iris, wine, breast_cancer, diabetes, mnist5k, or a .csv, .tsv, .npz or .parquet file.
         target: Column to predict, by name or index; by default the last one.
         network: Such as "mlp(width=512, depth=3, activation=gelu)".
@@ -38,6 +44,7 @@ def write_report(
         out: Folder for index.html, one self-contained page, and results.json, every number on it.
         show: Open the page in the browser; by default not.
         quick: Fewer widths and draws: done sooner, with wider error bars.
+        shape: Of one example, such as "8 8 1" for images, where a model of your own does not take rows of features.
     """
     began, page = time.time(), out / PAGE
     try:
@@ -45,7 +52,7 @@ def write_report(
             results = report(
                 data=data,
                 target=target,
-                network=network,
+                network=_one(model, network),
                 optimizer=optimizer,
                 learning_rate=learning_rate,
                 steps=steps,
@@ -53,6 +60,7 @@ def write_report(
                 out=out,
                 quick=quick,
                 progress=progress,
+                shape=shape,
             )
     except KeyboardInterrupt:
         if page.exists() and page.stat().st_mtime >= began:
@@ -62,3 +70,22 @@ def write_report(
     if show and results.page is not None:
         webbrowser.open(results.page.absolute().as_uri())
     return 0
+
+
+def _one(model: str | None, network: str) -> str:
+    """The network in words, or the import path of a model."""
+    if model is None:
+        return network
+    if network != "mlp":
+        reject(
+            f"the model {model} beside --network {network}",
+            "A report is on one network",
+            "Leave one of the two out",
+        )
+    if not is_import_path(model):
+        reject(
+            f"the model {model!r}",
+            "A model of your own is named as module:attribute; a network in words is given by --network",
+            "Give for example my_module:make_model",
+        )
+    return model

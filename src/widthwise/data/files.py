@@ -65,7 +65,7 @@ def _nearest_file(path: Path) -> str:
 
 
 def _read_npz(path: Path, target: str | int | None) -> Table:
-    arrays = _npz_arrays(path)
+    arrays = npz_arrays(path)
     if "X" in arrays:
         return _from_matrix(path, arrays, target)
     columns = {
@@ -82,7 +82,8 @@ def _read_npz(path: Path, target: str | int | None) -> Table:
     return Table(path.name, tuple(columns), tuple(columns.values()))
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read every array of an .npz file; raises ``ValueError`` for one that is none."""
     what = "is not an archive of numpy arrays"
     if zipfile.is_zipfile(path):
         try:

@@ -103,7 +103,7 @@ def standardise(train: Dataset, test: Dataset) -> Standardised:
     array([ True,  True,  True])
     """
     scale = FeatureScale.of(train)
-    mean, spread = _target_scale(train)
+    mean, spread = target_scale(train)
     train_part, test_part = (Part(scale(part.X), _targets(part, mean, spread), part.y) for part in (train, test))
     names = tuple(name for name, keep in zip(train.feature_names, scale.varies, strict=True) if keep)
     dropped = [name for name, keep in zip(train.feature_names, scale.varies, strict=True) if not keep]
@@ -146,7 +146,8 @@ def _dropped(names: list[str]) -> tuple[str, ...]:
     return (f"{len(names)} {what} constant in the training part and left out: {listed(names)}",)
 
 
-def _target_scale(train: Dataset) -> tuple[float, float]:
+def target_scale(train: Dataset) -> tuple[float, float]:
+    """Return mean and standard deviation of the training targets; 0 and 1 for classes."""
     if train.task == "classification":
         return 0.0, 1.0
     with np.errstate(over="ignore", invalid="ignore"):

@@ -99,6 +99,7 @@ def train(
     probe: ArrayLike | None = None,
     records: int = 40,
     progress: Callable[[int], Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     r"""Train a model and its tangent model on $R = \frac1{2n}\sum_i\|f(x_i) - t_i\|^2$, side by side.
 
@@ -111,6 +112,7 @@ def train(
         probe: inputs (b, d) of the kernel drift, by default the first 24 of X.
         records: how many moments are recorded at most.
         progress: called with the number of steps made since the last call.
+        stop: asked after every few steps; True ends the run there, which its last moment shows.
 
     Training stops when the network's risk is not finite or exceeds a million times its start; the
     run says at which step. A tangent model that diverges alone stops alone. Raises ``ValueError``
@@ -129,9 +131,11 @@ def train(
         observer = _Observer(pair, jnp.asarray(X_test), jnp.asarray(probe))
         last, seen = first, [observer.first(first)]
         for state, due in _states(pair, method, first, records, key, progress or (lambda _: None)):
-            last = state
-            if due:
+            last, ended = state, stop()
+            if due or ended:
                 seen.append(observer(state, jnp.asarray(seen[0]["gram"])))
+            if ended:
+                break
         return _run(pair, method, last, seen, parameters(model)[1](last.network))
 
 

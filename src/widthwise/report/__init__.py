@@ -1,5 +1,6 @@
 """The report: sections that state results, and the page that shows them."""
 
+from .imported import is_import_path
 from .progress import Progress, Silent, Terminal
 from .results import PAGE, Results, prepare, write
 from .run import report
@@ -20,6 +21,7 @@ __all__ = [
     "Silent",
     "Table",
     "Terminal",
+    "is_import_path",
     "prepare",
     "report",
     "write",

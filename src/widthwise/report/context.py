@@ -21,10 +21,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from widthwise.data import Dataset, Standardised
-from widthwise.measure import Spectrum, ntk_sharpness, spectrum
-from widthwise.networks import MLP, Chain, Kernels, kernel, sample
+from widthwise.measure import Spectrum, hessian_sharpness, ntk_sharpness, spectrum
+from widthwise.networks import Chain, Kernels, kernel, sample
 from widthwise.numerics import Estimate, nearest, reject
 
+from .own import Own, Plan, plan
 from .progress import Progress, Silent
 from .section import Section
 
@@ -116,13 +117,14 @@ class Context:
     """Everything the sections share; what is costly is computed when it is first asked for, once.
 
     dataset: the data as loaded; data: split, standardised and, where there were too many rows, thinned.
-    spec: the network in words; settings: how it is trained; progress: where to tell how far it is.
+    spec: the network in words, an `MLP`, or a model that somebody brought, an `Own`, for which no limit of infinite
+        width is known; settings: how it is trained; progress: where to tell how far it is.
     notes: what was reduced and why; finished: the sections that are done, by key.
     """
 
     dataset: Dataset
     data: Standardised
-    spec: MLP
+    spec: Any
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     notes: tuple[str, ...] = ()
@@ -175,6 +177,21 @@ class Context:
         return self.T_train.shape[1]
 
     @property
+    def own(self) -> Own | None:
+        """The model that somebody brought, or None for a network whose limit of infinite width is known."""
+        return self.spec if isinstance(self.spec, Own) else None
+
+    @functools.cached_property
+    def plan(self) -> Plan | None:
+        """On how many rows a model that somebody brought is looked at; None where all rows are used."""
+        return self.own and plan(self.own, self.settings, (len(self.X_train), len(self.X_test)))
+
+    @property
+    def curvature_rows(self) -> Int[np.ndarray, " c"]:
+        """The training rows on which eigenvalues are measured and other rates are tried."""
+        return self.some_rows("curvature", self.plan.curvature if self.plan else len(self.X_train))
+
+    @property
     def network(self) -> Chain:
         """The network with the right number of outputs."""
         return self.spec.network(self.outputs)
@@ -191,7 +208,9 @@ class Context:
 
     @functools.cached_property
     def model(self) -> Callable:
-        """The finite network at initialisation, a callable PyTree (d,) -> (k,) in float64."""
+        """The finite network at its start, a callable PyTree (d,) -> (k,) in float64."""
+        if self.own:
+            return self.own.model
         with jax.enable_x64(True):
             return sample(self.network, self.key("model"), self.inputs)
 
@@ -230,7 +249,10 @@ class Context:
         """The learning rate that is used: the given one, half the smaller stable one, or 0.001 for Adam."""
         if self.settings.learning_rate is not None:
             return float(self.settings.learning_rate)
-        return 1e-3 if self.settings.optimizer == "adam" else 0.5 * min(self.stable_rate, self.own_stable_rate)
+        if self.settings.optimizer == "adam":
+            return 1e-3
+        other = 2.0 / self.once(hessian_curvature).value if self.own else self.stable_rate
+        return 0.5 * min(other, self.own_stable_rate)
 
     def once(self, compute: "Callable[[Context], Shared]") -> Shared:
         """Return ``compute(context)``, computed when it is first asked for and then kept.
@@ -244,4 +266,15 @@ class Context:
 
 def kernel_curvature(context: Context) -> Estimate:
     r"""The largest eigenvalue of $\hat\Theta/n$, the network's own kernel at the start; kept by ``context.once``."""
-    return ntk_sharpness(context.model, jnp.asarray(context.X_train))
+    return ntk_sharpness(context.model, jnp.asarray(context.X_train[context.curvature_rows]))
+
+
+def hessian_curvature(context: Context) -> Estimate:
+    r"""The largest eigenvalue of $\nabla^2R$ at the start; kept by ``context.once``."""
+    return hessian_sharpness(context.model, *curvature_data(context))
+
+
+def curvature_data(context: Context) -> tuple[Array, Array]:
+    """Inputs and targets on which eigenvalues are measured."""
+    rows = context.curvature_rows
+    return jnp.asarray(context.X_train[rows]), jnp.asarray(context.T_train[rows])

@@ -4,35 +4,69 @@ The risk is $R = \frac1{2n}\sum_i\|f(x_i) - t_i\|^2$; a curvature below is an ei
 $\nabla^2R$, for which gradient descent is stable up to the step 2/curvature.
 """
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from widthwise.measure import Method, Run, hessian_sharpness, train
 from widthwise.numerics import Estimate
 from widthwise.theory.infinite_width import Ensemble, ensemble
 from widthwise.theory.lazy import Steps
 
-from .context import Context, kernel_curvature
+from .context import Context, curvature_data, hessian_curvature, kernel_curvature
 
 PROBE = 32  # inputs on which the kernel is followed
 
 
 def trained(context: Context) -> Run:
-    """Train the network and its tangent model, side by side."""
+    """Train the network and its tangent model, side by side; a model that was brought for half its time at most."""
     settings = context.settings
     method = Method(settings.optimizer, context.learning_rate, settings.updates, settings.batch)
+    records = context.plan.records if context.plan else 40
+    end = time.monotonic() + (0.5 * settings.time_limit if context.own else math.inf)
+    data = (context.X_train, context.T_train, context.X_test)
     with context.progress.task("Train the network and its linearisation", settings.steps) as advance:
-        return descend(context, method, advance)
+        return _train(context, data, method, advance, records, lambda: time.monotonic() > end)
 
 
 def descend(context: Context, method: Method, advance, records: int = 40) -> Run:
-    """Train from the network's start by any method; the kernel is followed on the same probe."""
-    probe = context.X_train[context.some_rows("probe", PROBE)]
-    data, key = (context.X_train, context.T_train, context.X_test), context.key("batches")
-    return train(context.model, *data, method, key=key, probe=probe, records=records, progress=advance)
+    """Train from the network's start by any method, on the rows of the curvature."""
+    rows = context.curvature_rows
+    return _train(context, (context.X_train[rows], context.T_train[rows], context.X_test), method, advance, records)
+
+
+def _train(
+    context: Context, data, method: Method, advance, records: int, stop: Callable[[], bool] | None = None
+) -> Run:
+    """Train; the kernel is followed on the same probe every time."""
+    probe = context.X_train[probed(context)]
+    key = context.key("batches")
+    X, T, X_test = data
+    return train(
+        context.model,
+        X,
+        T,
+        X_test,
+        method,
+        key=key,
+        probe=probe,
+        records=records,
+        progress=advance,
+        stop=stop or _never,
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+def probed(context: Context) -> Int[np.ndarray, " b"]:
+    """The training rows on which the kernel is followed."""
+    return context.some_rows("probe", context.plan.probe if context.plan else PROBE)
 
 
 @dataclass(frozen=True)
@@ -47,12 +81,11 @@ class Curvature:
 def curvature(context: Context) -> Curvature:
     """Measure the curvature of the risk at the start and, where the network did not diverge, at the end."""
     run = context.once(trained)
-    X, T = jnp.asarray(context.X_train), jnp.asarray(context.T_train)
     kernel = context.once(kernel_curvature)
     with context.progress.task("Curvature of the loss", 2) as advance:
-        hessian = hessian_sharpness(context.model, X, T)
+        hessian = context.once(hessian_curvature)
         advance()
-        end = None if run.diverged_at is not None else hessian_sharpness(run.model, X, T)
+        end = None if run.diverged_at is not None else hessian_sharpness(run.model, *curvature_data(context))
         advance()
     return Curvature(kernel, hessian, end)
 

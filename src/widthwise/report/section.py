@@ -299,6 +299,7 @@ class Metadata:
     long it took) and `timings` (the same by section) are the only entries that differ between two
     runs with equal inputs.
     facts: further (name, value) lines, such as ("samples", "1,797").
+    own: whether the report is on a model that somebody brought.
     """
 
     dataset: str
@@ -312,6 +313,7 @@ class Metadata:
     time: str = ""
     seconds: float | int | None = None
     timings: tuple[tuple[str, float], ...] = ()
+    own: bool = False
 
     @property
     def partial(self) -> bool:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widthwise.measure import Run
+from widthwise.measure import Run, Spectrum
 from widthwise.numerics import binomial_interval, bootstrap_interval
 from widthwise.theory.kernel_ridge import RIDGES, KernelRidge, best_kernel_ridge
 
 from .. import baselines
 from ..context import Context
 from ..experiment import diverged, law, moment, trained
+from ..own_kernels import own_kernel
 from ..section import Figure, Formula, Number, Section, Series, Table, Text
 from ..words import counted
 
@@ -35,15 +36,18 @@ class Entrant:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """The two kernel regressions."""
+    """The two kernel regressions; that with the NNGP kernel only where the limit of infinite width is known."""
 
     ntk: KernelRidge
-    nngp: KernelRidge
+    nngp: KernelRidge | None
 
 
 def regressions(context: Context) -> Kernel:
     """Fit kernel ridge regression with both kernels, the ridge by leave-one-out; kept by ``context.once``."""
     with context.progress.task("Kernel regression", 2) as advance:
+        if context.own:
+            found = context.once(own_kernel)
+            return Kernel(best_kernel_ridge(found.spectrum, context.T_train[found.rows]), None)
         ntk = best_kernel_ridge(context.ntk_spectrum, context.T_train)
         advance()
         nngp = best_kernel_ridge(context.nngp_spectrum, context.T_train)
@@ -53,27 +57,37 @@ def regressions(context: Context) -> Kernel:
 
 def entrants(context: Context) -> tuple[Entrant, ...]:
     """Every model with its outputs on the held-out rows; kept by ``context.once``."""
-    run, kernels = context.once(trained), context.once(regressions)
+    run = context.once(trained)
     linear, ridge = baselines.ridge(context.X_train, context.T_train, context.X_test)
     guess = "majority class" if context.classification else "mean of the targets"
     return (
         _network(run),
         _linearised(run),
-        *_infinite(context, run),
-        Entrant(
-            "ntk",
-            "NTK regression",
-            kernels.ntk(context.kernel_cross.ntk),
-            remark=_ridge(context, kernels.ntk.ridge, "ntk"),
-        ),
-        Entrant(
-            "nngp",
-            "NNGP regression",
-            kernels.nngp(context.kernel_cross.nngp),
-            remark=_ridge(context, kernels.nngp.ridge, "nngp"),
-        ),
+        *(_empirical(context) if context.own else (*_infinite(context, run), *_limits(context))),
         Entrant("ridge", "ridge regression on the features", linear, remark=f"ridge {ridge:.3g}"),
         Entrant("constant", guess, baselines.constant(context.T_train, len(context.X_test))),
+    )
+
+
+def _empirical(context: Context) -> tuple[Entrant, ...]:
+    """Regression with the model's own kernel, on the rows for which it was formed."""
+    found, ntk = context.once(own_kernel), context.once(regressions).ntk
+    rows = "all" if len(found.rows) == len(context.X_train) else f"{len(found.rows):,}"
+    remark = f"{_ridge(found.spectrum, ntk.ridge)}; fitted to {rows} training rows"
+    return (Entrant("ntk", "eNTK regression", ntk(found.cross), remark=remark),)
+
+
+def _limits(context: Context) -> tuple[Entrant, ...]:
+    """Regression with the kernels of infinite width."""
+    kernels, cross = context.once(regressions), context.kernel_cross
+    assert kernels.nngp is not None
+    ntk, nngp = (
+        _ridge(matrix, one.ridge)
+        for matrix, one in ((context.ntk_spectrum, kernels.ntk), (context.nngp_spectrum, kernels.nngp))
+    )
+    return (
+        Entrant("ntk", "NTK regression", kernels.ntk(cross.ntk), remark=ntk),
+        Entrant("nngp", "NNGP regression", kernels.nngp(cross.nngp), remark=nngp),
     )
 
 
@@ -100,8 +114,7 @@ def _infinite(context: Context, run: Run) -> tuple[Entrant, ...]:
     return (Entrant("infinite", "infinite width, same training", outputs, remark="mean over initialisations"),)
 
 
-def _ridge(context: Context, ridge: float, kernel: str) -> str:
-    matrix = context.ntk_spectrum if kernel == "ntk" else context.nngp_spectrum
+def _ridge(matrix: Spectrum, ridge: float) -> str:
     share = ridge / float(np.mean(matrix.values))
     edge = {RIDGES[0]: ", the least that was tried", RIDGES[-1]: ", the largest that was tried"}
     end = next((words for tried, words in edge.items() if math.isclose(share, tried)), "")
@@ -116,11 +129,19 @@ def section(context: Context) -> Section:
         key="accuracy",
         title="Test accuracy" if context.classification else "Held-out error",
         lead=_lead(context, compared, scores),
-        paragraphs=(_paired(context, compared), _simple(context, compared, scores)),
+        paragraphs=(
+            *(
+                [_paired(context, compared, "linearised", "its linearisation", "the linearisation")]
+                if context.own
+                else []
+            ),
+            _paired(context, compared, "ntk", _name(context), "the kernel"),
+            _simple(context, compared, scores),
+        ),
         numbers=_ridges(context),
         figures=(_figure(context, compared, scores), *_mistakes(context, compared)),
         tables=(_table(context, compared, scores),),
-        formulas=_FORMULAS,
+        formulas=_OWN_FORMULAS if context.own else _FORMULAS,
         notes=_notes(context),
     )
 
@@ -160,27 +181,33 @@ def _lead(context: Context, compared: tuple[Entrant, ...], scores: tuple[Number,
     if network.value is None:
         what = "accuracy" if context.classification else "R²"
         return (
-            f"The network has no {what} to report on the {rows}: {network.reason}. NTK regression with a ridge reaches "
-            f"{what} ",
+            f"The network has no {what} to report on the {rows}: {network.reason}. {_name(context)} with a ridge "
+            f"reaches {what} ",
             ntk,
             ".",
         )
     verb = (
         f"classifies {rows} with accuracy " if context.classification else f"explains the variance of {rows} with R² "
     )
-    return ("The network ", verb, network, "; its linearisation reaches ", linearised, " and NTK regression ", ntk, ".")
+    kernel = f" and {_name(context)} "
+    return ("The network ", verb, network, "; its linearisation reaches ", linearised, kernel, ntk, ".")
 
 
-def _paired(context: Context, compared: tuple[Entrant, ...]) -> Text:
-    """The difference between the network and NTK regression, row by row."""
-    network, ntk = (next(one for one in compared if one.key == key) for key in ("network", "ntk"))
-    if network.outputs is None or ntk.outputs is None:
+def _name(context: Context) -> str:
+    """The regression with the tangent kernel: that of infinite width, or the model's own."""
+    return "eNTK regression" if context.own else "NTK regression"
+
+
+def _paired(context: Context, compared: tuple[Entrant, ...], key: str, name: str, short: str) -> Text:
+    """The difference between the network and another model, row by row."""
+    network, other = (next(one for one in compared if one.key == wanted) for wanted in ("network", key))
+    if network.outputs is None or other.outputs is None:
         return "There is nothing to compare row by row."
-    losses = np.stack([_row_losses(context, one) for one in (network.outputs, ntk.outputs)], axis=1)
+    losses = np.stack([_row_losses(context, one) for one in (network.outputs, other.outputs)], axis=1)
     difference = bootstrap_interval(losses, _gain, seed=context.settings.seed, resamples=_RESAMPLES)
     what = "accuracy" if context.classification else "mean squared error, relative to the variance,"
     number = Number(
-        "network better than NTK regression by",
+        f"network better than {name} by",
         _gain(losses),
         interval=difference,
         error_is="95 % bootstrap interval over the same held-out rows",
@@ -189,17 +216,20 @@ def _paired(context: Context, compared: tuple[Entrant, ...]) -> Text:
     verdict = (
         "the network is better"
         if low > 0
-        else "the kernel is better"
+        else f"{short} is better"
         if high < 0
         else "these rows do not tell them apart"
     )
     parted = ()
     if context.classification:
         only = [int(np.sum(losses[:, a] < losses[:, b])) for a, b in ((0, 1), (1, 0))]
-        parted = (
-            f" With the network alone {counted(only[0], 'row')} came out right, with the kernel alone {only[1]:,}.",
-        )
-    return (f"Row by row, the network's advantage in {what} over NTK regression is ", number, f": {verdict}.", *parted)
+        parted = (f" With the network alone {counted(only[0], 'row')} came out right, with {short} alone {only[1]:,}.",)
+    return (
+        f"Row by row, the network's advantage in {what} over {name} is ",
+        number,
+        f": {verdict}.",
+        *parted,
+    )
 
 
 def _row_losses(context: Context, outputs: np.ndarray) -> np.ndarray:
@@ -221,6 +251,11 @@ def _simple(context: Context, compared: tuple[Entrant, ...], scores: tuple[Numbe
 
 def _ridges(context: Context) -> tuple[Number, ...]:
     kernels = context.once(regressions)
+    if kernels.nngp is None:
+        return (
+            Number("ridge of the eNTK regression", kernels.ntk.ridge),
+            Number("leave-one-out error of the eNTK regression", kernels.ntk.left_out),
+        )
     return (
         Number("ridge of the NTK regression", kernels.ntk.ridge),
         Number("ridge of the NNGP regression", kernels.nngp.ridge),
@@ -238,12 +273,22 @@ def _figure(context: Context, compared: tuple[Entrant, ...], scores: tuple[Numbe
     return Figure(
         key="accuracies",
         title=f"{label[0].upper()}{label[1:]} on {len(context.y_test):,} held-out rows",
-        caption=f"{intervals}; all models were fitted to the same training rows.",
+        caption=f"{intervals}; {_rows(context)}.",
         series=(Series(label, names, [score.value for score in shown], interval=(lows, highs)),),
         x_label="model",
         y_label=label,
         kind="dot",
     )
+
+
+def _rows(context: Context) -> str:
+    """To which rows the models were fitted."""
+    if context.own and len(found := context.once(own_kernel).rows) < len(context.X_train):
+        return (
+            f"the eNTK regression was fitted to {len(found):,} of the {len(context.X_train):,} training rows, the "
+            "others to all of them"
+        )
+    return "all models were fitted to the same training rows"
 
 
 def _mistakes(context: Context, compared: tuple[Entrant, ...]) -> tuple[Figure, ...]:
@@ -299,7 +344,9 @@ def _notes(context: Context) -> tuple[Text, ...]:
         "eigenvalues, with the least leave-one-out "
         "error on the training rows; the held-out rows chose nothing.",
     ]
-    for name, spectrum in (("NTK", context.ntk_spectrum), ("NNGP", context.nngp_spectrum)):
+    if context.own and len(context.once(own_kernel).rows) < len(context.X_train):
+        notes.append(f"The comparison is not even: {_rows(context)}.")
+    for name, spectrum in _spectra(context):
         hidden = len(spectrum.values) - spectrum.rank
         if hidden:
             notes.append(
@@ -309,6 +356,18 @@ def _notes(context: Context) -> tuple[Text, ...]:
     return tuple(notes)
 
 
+def _spectra(context: Context) -> tuple[tuple[str, Spectrum], ...]:
+    if context.own:
+        return (("eNTK", context.once(own_kernel).spectrum),)
+    return (("NTK", context.ntk_spectrum), ("NNGP", context.nngp_spectrum))
+
+
 _FORMULAS = (
     Formula(r"f(x) = \Theta(x, X)\,(\Theta(X, X) + \rho I)^{-1}\, T", "NTK regression; with K for Θ, NNGP regression."),
+)
+_OWN_FORMULAS = (
+    Formula(
+        r"f(x) = \hat\Theta(x, X)\,(\hat\Theta(X, X) + \rho I)^{-1}\, T",
+        "eNTK regression, with the empirical kernel at the start.",
+    ),
 )

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from widthwise.data import row_groups
-from widthwise.measure import WidthStudy, alignment, width_study
+from widthwise.measure import Spectrum, WidthStudy, alignment, width_study
 from widthwise.networks import Kernels, kernel
 from widthwise.numerics import mean_and_sem
 
@@ -21,7 +21,7 @@ _ROWS = 32
 _WIDTHS, _QUICK_WIDTHS = (32, 64, 128, 256, 512), (16, 32, 64, 128)
 _DRAWS, _QUICK_DRAWS = 16, 8
 _WIDEST = 2048  # wider networks are not drawn: their deviation is read off the rate
-_SHUFFLES = 20
+SHUFFLES = 20
 _FEW = 0.25  # share of the eigenvectors that is few
 _LITTLE = 0.2  # share of a squared deviation that is little
 
@@ -51,7 +51,7 @@ def labels(context: Context) -> Labels:
     """Hold the kernels against the labels; kept by ``context.once``."""
     kernels = {"ntk": context.kernel_train.ntk, "nngp": context.kernel_train.nngp}
     rng = np.random.default_rng(context.settings.seed)
-    orders = [rng.permutation(len(context.T_train)) for _ in range(_SHUFFLES)]
+    orders = [rng.permutation(len(context.T_train)) for _ in range(SHUFFLES)]
     aligned = {name: alignment(matrix, context.T_train) for name, matrix in kernels.items()}
     shuffled = {
         name: mean_and_sem([alignment(matrix, context.T_train[order]) for order in orders])
@@ -72,7 +72,7 @@ def section(context: Context) -> Section:
         key="kernel",
         title="Kernel",
         lead=_lead(context, study),
-        paragraphs=(_bias(study), _labels(context, seen), *_conditioning(context), *_duplicates(context)),
+        paragraphs=(_bias(study), _labels(context, seen), *conditioning(context.ntk_spectrum), *duplicates(context)),
         numbers=_numbers(context, study, seen),
         figures=(deviations(study), spectrum(context), energy(seen), *between_classes(context)),
         tables=(table(context, seen), width_table(study)),
@@ -136,36 +136,36 @@ def _labels(context: Context, seen: Labels) -> Text:
         Number("alignment of the NTK with the labels", seen.aligned["ntk"]),
         ", against ",
         Number.of(
-            "alignment with shuffled labels", seen.shuffled["ntk"], error_is=f"standard error over {_SHUFFLES} shuffles"
+            "alignment with shuffled labels", seen.shuffled["ntk"], error_is=f"standard error over {SHUFFLES} shuffles"
         ),
         " for shuffled labels. Of the energy of the targets, 90 % lies in the ",
-        Number("eigenvectors that hold 90 % of the targets", _directions(seen, 0.9)),
-        f" leading of {len(seen.energy)} eigenvectors{_learned(seen)}.",
+        Number("eigenvectors that hold 90 % of the targets", directions(seen, 0.9)),
+        f" leading of {len(seen.energy)} eigenvectors{learned(seen)}.",
     )
 
 
-def _learned(seen: Labels) -> str:
+def learned(seen: Labels) -> str:
     """What the place of the targets in the spectrum means for training."""
-    if _directions(seen, 0.9) <= _FEW * len(seen.energy):
+    if directions(seen, 0.9) <= _FEW * len(seen.energy):
         return ": these are what the kernel learns first"
     return ": part of it lies where the kernel learns slowly"
 
 
-def _directions(seen: Labels, share: float) -> int:
+def directions(seen: Labels, share: float) -> int:
     """How many leading eigenvectors hold that share of the energy of the targets."""
     held = np.cumsum(seen.energy)
     return int(min(np.searchsorted(held, share * held[-1]) + 1, len(held)))
 
 
-def _conditioning(context: Context) -> tuple[Text, ...]:
-    found = context.ntk_spectrum
+def conditioning(found: Spectrum, kernel: str = "NTK", effective: Number | None = None) -> tuple[Text, ...]:
+    """Say how much faster the fastest direction is learned than the slowest, or that the kernel is singular."""
     if not math.isfinite(found.condition_number):
         return (
             (
-                "The NTK matrix is singular to the precision of its entries; of its eigenvalues that lie below ",
+                f"The {kernel} matrix is singular to the precision of its entries; of its eigenvalues that lie below ",
                 Number("smallest eigenvalue that can be told from zero", found.floor),
                 " there are ",
-                Number("eigenvalues of the NTK that cannot be told from zero", len(found.values) - found.rank),
+                Number(f"eigenvalues of the {kernel} that cannot be told from zero", len(found.values) - found.rank),
                 ". Its condition number is not known, a regression without ridge is not defined, and a certificate "
                 "that "
                 "needs a smallest eigenvalue above zero does not apply.",
@@ -173,13 +173,13 @@ def _conditioning(context: Context) -> tuple[Text, ...]:
         )
     return (
         (
-            "The condition number of the NTK matrix is ",
-            Number("condition number of the NTK", found.condition_number),
+            f"The condition number of the {kernel} matrix is ",
+            Number(f"condition number of the {kernel}", found.condition_number),
             ": gradient descent learns the slowest direction that many times more slowly than the fastest. The largest "
             "eigenvalue takes ",
             Number("share of the largest eigenvalue in the trace", _share(found.values), unit="%"),
             " of the trace, and the effective rank is ",
-            Number("effective rank of the NTK", found.effective_rank),
+            effective or Number("effective rank of the NTK", found.effective_rank),
             ".",
         ),
     )
@@ -189,12 +189,13 @@ def _share(values: np.ndarray) -> float:
     return 100.0 * float(values[0] / np.sum(values))
 
 
-def _duplicates(context: Context) -> tuple[Text, ...]:
+def duplicates(context: Context) -> tuple[Text, ...]:
     """Say what repeated rows do: a singular kernel, and a floor under the risk where their labels differ."""
     group = row_groups(context.X_train)
     repeated = len(group) - len(np.unique(group))
     if not repeated:
         return ()
+    therefore = "singular where it holds both" if context.own else "therefore singular whatever the width"
     counts = np.bincount(group)[:, None]
     totals = np.zeros((len(counts), context.outputs))
     np.add.at(totals, group, context.T_train)
@@ -203,9 +204,8 @@ def _duplicates(context: Context) -> tuple[Text, ...]:
         (
             "The number of training rows that repeat another one is ",
             Number("training rows that repeat another", repeated),
-            ". Equal inputs have equal rows in every kernel matrix, which is "
-            "therefore singular whatever the width, and every network gives them equal outputs: the risk cannot fall "
-            "below ",
+            f". Equal inputs have equal rows in every kernel matrix, which is {therefore}, and every network gives "
+            "them equal outputs: the risk cannot fall below ",
             Number("floor of the training risk", floor),
             "." if floor else ", for their labels agree.",
         ),

@@ -9,7 +9,7 @@ from widthwise.measure import Deviation, WidthStudy
 from widthwise.numerics import Estimate
 
 from ..context import Context
-from ..section import Figure, Grid, Number, Series, Table
+from ..section import Figure, Grid, Number, Role, Series, Table
 
 NAMES = {"ntk": "NTK", "nngp": "NNGP"}
 _MOST_CLASSES = 30
@@ -112,15 +112,15 @@ def spectrum(context: Context) -> Figure:
     )
 
 
-def energy(seen: Labels) -> Figure:
+def energy(seen: Labels, role: Role = "predicted", kernel: str = "NTK") -> Figure:
     ranks = np.arange(1, len(seen.energy) + 1)
     return Figure(
         key="label-energy",
         title="How much of the targets the leading eigenvectors hold",
-        caption="Share of the squared targets in the span of the leading eigenvectors of the NTK, against targets "
-        "without structure.",
+        caption="Share of the squared targets in the span of the leading eigenvectors of the "
+        f"{kernel}, against targets without structure.",
         series=(
-            Series("targets", ranks, np.cumsum(seen.energy), role="predicted"),
+            Series("targets", ranks, np.cumsum(seen.energy), role=role),
             Series("no structure", ranks, ranks / len(ranks), role="reference"),
         ),
         x_label="leading eigenvectors",
@@ -130,20 +130,26 @@ def energy(seen: Labels) -> Figure:
 
 
 def between_classes(context: Context) -> tuple[Figure, ...]:
-    classes = context.data.classes
-    if not context.classification or not 2 < len(classes) <= _MOST_CLASSES:
+    y = context.y_train if context.classification else None
+    return mean_cosines(context.kernel_train.ntk, y, context.data.classes, "Mean NTK between the classes")
+
+
+def mean_cosines(ntk: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], title: str) -> tuple[Figure, ...]:
+    """The cosines of the tangent features between and within the classes, for 3 to 30 classes that have rows."""
+    present = [] if y is None else np.unique(y).tolist()
+    if y is None or not 2 < len(present) <= _MOST_CLASSES:
         return ()
-    ntk = context.kernel_train.ntk
     norm = np.sqrt(np.diag(ntk))
     cosine = ntk / np.where(norm == 0, 1.0, norm)[:, None] / np.where(norm == 0, 1.0, norm)
-    member = np.eye(len(classes))[context.y_train]
+    member = np.equal.outer(y, present).astype(float)
     means = member.T @ cosine @ member / np.outer(member.sum(axis=0), member.sum(axis=0))
+    names = [classes[at] for at in present]
     return (
         Figure(
             key="between-classes",
-            title="Mean NTK between the classes",
+            title=title,
             caption="Cosine of the tangent features, averaged over the pairs of training inputs of two classes.",
-            series=(Grid("mean cosine", classes, classes, means),),
+            series=(Grid("mean cosine", names, names, means),),
             x_label="class",
             y_label="class ",
         ),

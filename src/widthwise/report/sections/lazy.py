@@ -5,7 +5,9 @@ $h = 2\beta r_0/(\alpha\sigma^2)$ the index that certificates bound.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from ..section import Formula, Number, Section, Table, Text
 from ..words import counted, maybe
 from .lazy_figures import certified_figure, distances, drifts, movement_table, ratios_figure, spoken, sweep_table
 
-_LAZY, _FEATURES = 0.1, 0.5
+LAZY, FEATURES = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def regime(run: Run) -> Regime:
         return Regime("learning features", None, None, drift)
     held_out, train = _gap(run.test[-1], run.twin_test), _gap(run.train[-1], run.twin_train)
     worst = max(held_out, drift)
-    word = "lazy" if worst < _LAZY else "learning features" if worst > _FEATURES else "in between"
+    word = "lazy" if worst < LAZY else "learning features" if worst > FEATURES else "in between"
     return Regime(word, held_out, train, drift)
 
 
@@ -60,12 +62,12 @@ def section(context: Context) -> Section:
     return Section(
         key="lazy",
         title="Lazy or learning features",
-        lead=_lead(run, judged),
-        paragraphs=(*_meaning(run, judged), *_certificates(context, found), *_held(found), *_reference(shown)),
+        lead=judgement(run, judged),
+        paragraphs=(*meaning(run, judged), *_certificates(context, found), *_held(found), *_reference(shown)),
         numbers=_numbers(run, judged, found),
         figures=(
             *distances(run),
-            *drifts(run, _LAZY, _FEATURES),
+            *drifts(run, LAZY, FEATURES),
             *certified_figure(found),
             *ratios_figure(found.points, "own", "this network"),
             *ratios_figure(others, "reference", "the reference experiment"),
@@ -102,8 +104,9 @@ def _percent(name: str, value: float | None, reason: str = "", **details) -> Num
     )
 
 
-def _lead(run: Run, judged: Regime) -> Text:
-    drift = _percent("kernel drift at the end", judged.drift)
+def judgement(run: Run, judged: Regime, drift: Number | None = None) -> Text:
+    """The regime in a sentence, with the two numbers that decide."""
+    drift = drift or _percent("kernel drift at the end", judged.drift)
     if judged.word == "diverged":
         return (
             f"The network diverged at step {run.diverged_at}, so it is neither lazy nor learning features; by the last "
@@ -132,21 +135,24 @@ def _lead(run: Run, judged: Regime) -> Text:
     )
 
 
-def _meaning(run: Run, judged: Regime) -> tuple[Text, ...]:
+_ADVICE = {
+    "lazy": "To make it learn features, narrow it, train it longer, or divide its output by a constant.",
+    "in between": "A wider network, or a larger factor on the output, makes it lazier; a narrower or longer trained "
+    "one learns more.",
+    "learning features": "Kernel predictions of this report describe its start, not its end; a wider network follows "
+    "them longer.",
+}
+
+
+def meaning(run: Run, judged: Regime, advice: Mapping[str, str] = MappingProxyType(_ADVICE)) -> tuple[Text, ...]:
+    """Say what the regime means and how to change it."""
     criterion = (
-        f"Lazy means here that both numbers are below {100 * _LAZY:g} %, learning features that one is above "
-        f"{100 * _FEATURES:g} %. "
+        f"Lazy means here that both numbers are below {100 * LAZY:g} %, learning features that one is above "
+        f"{100 * FEATURES:g} %. "
     )
     if judged.held_out is None:
         return (criterion + "Without an end of both trainings only the drift of the kernel can be read.",)
     relative = float(run.gap[-1] / run.distance[-1]) if run.distance[-1] > 0 else 0.0
-    todo = {
-        "lazy": "To make it learn features, narrow it, train it longer, or divide its output by a constant.",
-        "in between": "A wider network, or a larger factor on the output, makes it lazier; a narrower or longer "
-        "trained one learns more.",
-        "learning features": "Kernel predictions of this report describe its start, not its end; a wider network "
-        "follows them longer.",
-    }
     return (
         (
             criterion,
@@ -158,7 +164,7 @@ def _meaning(run: Run, judged: Regime) -> tuple[Text, ...]:
             _percent("gap relative to the distance", relative),
             " of their way; on the training rows the function gap is ",
             _percent("function gap on training rows", judged.train),
-            f". {todo[judged.word]}",
+            f". {advice[judged.word]}",
         ),
     )
 

@@ -88,9 +88,10 @@ def _lead(context: Context, run: Run) -> Text:
     elif kind in ("sgd", "adam"):
         said |= {"stable": "never rose beyond the scatter of mini-batches"}
     method = {"gd": "at the rate used, ", "sgd": "with mini-batches at rate ", "adam": "with Adam at rate "}
+    whose = "kernel of this model as it was given" if context.own else "infinite-width kernel"
     return (
-        "The infinite-width kernel puts the largest stable step of gradient descent at ",
-        _limit(context),
+        f"The {whose} puts the largest stable step of gradient descent at ",
+        _empirical(context) if context.own else _limit(context),
         f"; {method.get(kind, 'in units of ')}",
         _rate(context),
         f", the loss {said[run.outcome]}.",
@@ -99,6 +100,16 @@ def _lead(context: Context, run: Run) -> Text:
 
 def _agreement(context: Context) -> Text:
     found = context.once(curvature)
+    share = Number("top eigenvalue of the Hessian over that of the kernel", found.hessian.value / found.kernel.value)
+    if context.own:
+        return (
+            "The Hessian of the risk gives ",
+            _hessian(context),
+            ". Kernel and Hessian differ by the curvature that the residual adds: the largest eigenvalue of the "
+            "Hessian is ",
+            share,
+            " times that of the kernel. The smaller of the two rates is the one to stay below at the start.",
+        )
     return (
         "The kernel of this very network gives ",
         _empirical(context),
@@ -109,7 +120,7 @@ def _agreement(context: Context) -> Text:
         " of that, and the Hessian of its loss ",
         _hessian(context),
         ". Kernel and Hessian differ by the curvature that the residual adds, here a factor ",
-        Number("top eigenvalue of the Hessian over that of the kernel", found.hessian.value / found.kernel.value),
+        share,
         "; with the width both factors tend to 1.",
     )
 
@@ -124,11 +135,14 @@ def _happened(context: Context, run: Run) -> Text:
         return "For the gradient flow the rate is only the unit of its clock, the time that one step would take."
     own = context.learning_rate * context.once(curvature).kernel.value / 2.0
     noise = "Mini-batches add noise, which lowers the largest stable rate further. " if kind == "sgd" else ""
+    share = Number("rate used over the limit of the empirical kernel", own)
+    if context.own:
+        return ("The rate used is ", share, f" of the limit by the kernel. {noise}{_consequence(run, own)}")
     return (
         "The rate used is ",
         Number("rate used over the limit at infinite width", context.learning_rate / context.stable_rate),
         " of the limit at infinite width and ",
-        Number("rate used over the limit of the empirical kernel", own),
+        share,
         f" of that of this network's own kernel. {noise}{_consequence(run, own)}",
     )
 
@@ -175,11 +189,12 @@ def _beyond(context: Context, others: tuple[tuple[float, Run], ...]) -> Text:
     worst = next(((multiple, run) for multiple, run in others if run.outcome == "diverged"), None)
     steps = others[0][1].method.steps
     start = f"From the same start, {steps} steps of gradient descent were tried at {len(others)} other rates. "
+    whose = "a model that is not linear" if context.own else "a network of finite width"
     survived = [multiple for multiple, run in others if multiple > 1 and run.diverged_at is None]
     bent = (
         f" At {' and '.join(f'{multiple:g} ×' for multiple in survived)} it did not, although the linearised network "
-        "must: beyond the limit the first growth can move a network of finite width to a place of lower curvature, "
-        "where the step is stable again."
+        f"must: beyond the limit the first growth can move {whose} to a place of lower curvature, where the step is "
+        "stable again."
         if survived
         else ""
     )
@@ -204,17 +219,21 @@ def _numbers(context: Context, run: Run) -> tuple[Number, ...]:
 
 
 def _limits(context: Context) -> Figure:
-    numbers = [_limit(context), _empirical(context), _hessian(context)]
-    names = ["infinite-width kernel", "empirical kernel", "Hessian at the start"]
+    numbers = [_empirical(context), _hessian(context)]
+    names = ["empirical kernel", "Hessian at the start"]
+    if not context.own:
+        numbers.insert(0, _limit(context))
+        names.insert(0, "infinite-width kernel")
     if (end := context.once(curvature).end) is not None:
         numbers.append(_from("end", end))
         names.append("Hessian at the end")
     values, errors = [n.value for n in numbers], [n.error or 0.0 for n in numbers]
+    line = "" if context.settings.optimizer == "adam" else "; the line is the rate used"
     return Figure(
         key="stable-rates",
         title="Largest stable learning rates",
-        caption="2/λ from the kernel of infinite width, the kernel of this network and the Hessian of its loss; "
-        "the line is the rate used.",
+        caption=f"2/λ from {'' if context.own else 'the kernel of infinite width, '}the kernel of this network and the "
+        f"Hessian of its loss{line}.",
         series=(Series("2/λ", names, values, error=errors),),
         x_label="curvature taken from",
         y_label="learning rate",
@@ -281,6 +300,12 @@ def _notes(context: Context) -> tuple[Text, ...]:
         "predicting zero, where that is larger); a rise of more than 1 % is called a catapult when the loss ends below "
         "its start, unstable when it does not.",
     )
+    if context.own and len(context.curvature_rows) < len(context.X_train):
+        notes += (
+            f"Eigenvalues were measured, and the other rates tried, on {len(context.curvature_rows):,} of "
+            f"{len(context.X_train):,} training rows, chosen at random with the seed. The error behind a rate is "
+            "that of the eigensolver on these rows, not that of their choice.",
+        )
     if context.settings.optimizer == "sgd":
         notes += (
             "Under mini-batches the loss of a step is that of its batch; a rise counts when it doubles the first.",

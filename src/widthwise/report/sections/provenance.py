@@ -12,9 +12,9 @@ def section(context: Context) -> Section:
         key="how",
         title="How this was made",
         lead="The same command gives the same numbers: every random choice follows from the seed.",
-        paragraphs=(_data(context), _seed(context), _errors()),
+        paragraphs=(_data(context), _seed(context), _errors(context)),
         tables=(*_excluded(context), *_sources(context)),
-        formulas=_CONVENTIONS,
+        formulas=_CONVENTIONS[:1] if context.own else _CONVENTIONS,
         notes=context.notes,
     )
 
@@ -27,26 +27,34 @@ def _data(context: Context) -> Text:
         if context.outputs == 1
         else "one row per input with 1 − 1/k at its class and −1/k elsewhere"
     )
+    features = (
+        "How the inputs were scaled stands in the section on the model"
+        if context.own
+        else "Features were brought to mean 0 and variance 1 by the training rows alone, and those that are constant "
+        "there were dropped"
+    )
     return (
         f"Of {len(context.dataset):,} rows a share of {context.settings.test_fraction:g} was held out"
-        f"{', the same of each class' if context.classification else ''}. Features were brought to mean 0 and "
-        "variance 1 by the "
-        f"training rows alone, and those that are constant there were dropped. Targets are {targets}."
+        f"{', the same of each class' if context.classification else ''}. {features}. Targets are {targets}."
     )
 
 
 def _seed(context: Context) -> Text:
+    drawn = "" if context.own else "the network at initialisation, its other draws, "
+    rows = "kernels are formed" if context.own else "finite kernels are compared"
     return (
-        f"The seed {context.settings.seed} fixes the split, the network at initialisation, its other draws, the "
-        "order of "
-        "mini-batches, the rows on which finite kernels are compared, and the resampling of intervals. Numbers agree "
-        "from run "
-        "to run on one machine with these versions; other processors may differ in the last digits, which training "
-        "amplifies."
+        f"The seed {context.settings.seed} fixes the split, {drawn}the order of mini-batches, the rows on "
+        f"which {rows}, and the resampling of intervals. Numbers agree from run to run on one machine with these "
+        "versions; other processors may differ in the last digits, which training amplifies."
     )
 
 
-def _errors() -> Text:
+def _errors(context: Context) -> Text:
+    if context.own:
+        return (
+            "What an error behind a ± is stands in its tooltip and in results.json; brackets hold an interval. "
+            "Training is one run: how much it would vary with the seed or other initial parameters is not measured."
+        )
     return (
         "An error behind a ± is a standard error over draws unless it says otherwise; brackets hold an interval. A "
         "claim is "

@@ -14,17 +14,17 @@ _LEADS = ("accuracy", "lazy", "training")  # sections whose lead is a sentence o
 def section(context: Context) -> Section:
     """Say in sentences with numbers what this network does on these data, as far as it is known."""
     sentences = [_subject(context)]
-    sentences += [_own(context.finished[key]) for key in _LEADS if key in context.finished]
+    sentences += [lead_of(context.finished[key]) for key in _LEADS if key in context.finished]
     sentences += [part(context) for part in (_start, _kernel, _rate)]
     return Section(
         key="summary",
         title="In one paragraph",
-        lead=_joined(sentences),
+        lead=joined(sentences),
         paragraphs=_advice(context),
     )
 
 
-def _joined(sentences: list[tuple]) -> Text:
+def joined(sentences: list[tuple]) -> Text:
     """One text of several sentences, leaving out the empty ones."""
     pieces: list = []
     for sentence in filter(None, sentences):
@@ -32,7 +32,7 @@ def _joined(sentences: list[tuple]) -> Text:
     return tuple(pieces)
 
 
-def _own(section: Section) -> tuple:
+def lead_of(section: Section) -> tuple:
     """The lead of a section, its numbers under keys of their own."""
     lead = (section.lead,) if isinstance(section.lead, str) else section.lead
     return tuple(_renamed(section, piece) if isinstance(piece, Number) else piece for piece in lead)
@@ -43,7 +43,7 @@ def _renamed(section: Section, number: Number) -> Number:
     return replace(number, key=f"{section.key}-{number.key}")
 
 
-def _get(context: Context, section: str, key: str) -> Number | None:
+def get(context: Context, section: str, key: str) -> Number | None:
     """A number of a finished section by its key, or none."""
     if section not in context.finished:
         return None
@@ -65,7 +65,7 @@ def _subject(context: Context) -> tuple:
 def _start(context: Context) -> tuple:
     if "initialisation" not in context.finished:
         return ()
-    last, chi = (_get(context, "initialisation", key) for key in ("variance-last", "chi-perp-fixed-point"))
+    last, chi = (get(context, "initialisation", key) for key in ("variance-last", "chi-perp-fixed-point"))
     phase = _phase(chi)
     return (
         f"Its initialisation is {phase}" if phase else "Its initialisation loses the signal",
@@ -82,8 +82,8 @@ def _phase(chi: Number | None) -> str:
 
 
 def _kernel(context: Context) -> tuple:
-    apart = _get(context, "kernel", "relative-deviation-of-the-ntk")
-    condition = _get(context, "kernel", "condition-number-of-the-ntk")
+    apart = get(context, "kernel", "relative-deviation-of-the-ntk")
+    condition = get(context, "kernel", "condition-number-of-the-ntk")
     if apart is None:
         return ()
     tail = (
@@ -91,7 +91,7 @@ def _kernel(context: Context) -> tuple:
         if condition is None
         else (", whose condition number is ", condition, ".")
     )
-    width = _get(context, "kernel", "width-of-these-networks")
+    width = get(context, "kernel", "width-of-these-networks")
     return (
         "At width ",
         width,
@@ -103,7 +103,7 @@ def _kernel(context: Context) -> tuple:
 
 
 def _rate(context: Context) -> tuple:
-    limit, own, used = (_get(context, "learning-rate", key) for key in (*_LIMITS, "learning-rate-used"))
+    limit, own, used = (get(context, "learning-rate", key) for key in (*_LIMITS, "learning-rate-used"))
     if limit is None or own is None or used is None or context.settings.optimizer in ("adam", "flow"):
         return ()
     cure = (", and training diverged: lower the rate below ", _smaller(limit, own)) if _diverged(context) else ()
@@ -135,19 +135,19 @@ def _advice(context: Context) -> tuple[Text, ...]:
 
 
 def _diverged(context: Context) -> bool:
-    step = _get(context, "learning-rate", "step-at-which-the-network-diverged")
+    step = get(context, "learning-rate", "step-at-which-the-network-diverged")
     return step is not None and step.value is not None
 
 
 def _faster(context: Context) -> Text:
-    share = _get(context, "learning-rate", "rate-used-over-the-limit-at-infinite-width")
+    share = get(context, "learning-rate", "rate-used-over-the-limit-at-infinite-width")
     if share is None or share.value is None or share.value > 0.1 or _diverged(context):
         return ()
     return ("The learning rate is only ", share, " of the stable one: a larger rate would train in fewer steps.")
 
 
 def _deeper(context: Context) -> Text:
-    scale = _get(context, "initialisation", "depth-scale")
+    scale = get(context, "initialisation", "depth-scale")
     if scale is None or scale.value is None or not context.spec.depth > 6 * scale.value:
         return ()
     return (
@@ -158,7 +158,7 @@ def _deeper(context: Context) -> Text:
 
 
 def _simpler(context: Context) -> Text:
-    gain = _get(context, "accuracy", "network-better-than-ntk-regression-by")
+    gain = get(context, "accuracy", "network-better-than-ntk-regression-by")
     if gain is None or gain.value is None or gain.interval is None or gain.interval[1] >= 0:
         return ()
     return (
@@ -166,13 +166,13 @@ def _simpler(context: Context) -> Text:
         replace(
             gain, name="NTK regression better by", value=-gain.value, interval=(-gain.interval[1], -gain.interval[0])
         ),
-        f": {_cure(context)}.",
+        f": {cure(context)}.",
     )
 
 
-def _cure(context: Context) -> str:
-    """What the held-out loss along training says to do."""
-    least = _get(context, "training", "step-of-the-least-held-out-loss")
+def cure(context: Context) -> str:
+    """Say what the held-out loss along training says to do."""
+    least = get(context, "training", "step-of-the-least-held-out-loss")
     if least is None or least.value is None:
         return "use the kernel"
     if least.value < context.settings.updates:

@@ -85,7 +85,7 @@ def _left(one: Steps | float, nodes: np.ndarray) -> np.ndarray:
 def section(context: Context) -> Section:
     """Hold the measured loss against the closed forms of the linearised and the infinitely wide network."""
     run = context.once(trained)
-    curves = context.once(predicted) if run.method.full_batch else None
+    curves = context.once(predicted) if run.method.full_batch and not context.own else None
     return Section(
         key="training",
         title="Training curve",
@@ -111,9 +111,9 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
             first,
             f" and diverged at step {run.diverged_at}: training at this rate has no end to predict.",
         )
-    fell = ("In ", Number("steps", run.method.steps), " steps the training loss went from ", first, " to ", last)
+    fell = ("In ", Number("steps", round(run.steps[-1])), " steps the training loss went from ", first, " to ", last)
     if curves is None:
-        same = "; the linearised network, trained on the same batches, "
+        same = f"; the linearised network, trained {_alike(run)}, "
         if run.twin_diverged_at is not None:
             return (*fell, same, f"diverges at step {run.twin_diverged_at}.")
         twin = Number(
@@ -141,6 +141,10 @@ def _lead(context: Context, run: Run, curves: Curves | None) -> Text:
     )
 
 
+def _alike(run: Run) -> str:
+    return "in the same way" if run.method.full_batch else "on the same batches"
+
+
 def _untrainable(context: Context) -> str:
     """Whose closed form grows without limit at the rate used."""
     limits = {"the linearised": context.own_stable_rate, "the infinitely wide": context.stable_rate}
@@ -152,6 +156,12 @@ def _at(estimate: Estimate, index: int) -> Estimate:
 
 
 def _paragraphs(context: Context, run: Run, curves: Curves | None) -> tuple[Text, ...]:
+    if curves is None and context.own:
+        return (
+            f"Network and linearisation see the same {'rows' if run.method.full_batch else 'batches'} with the same "
+            "optimiser and rate. Where the two curves part, the model does what its tangent kernel at the start cannot "
+            "say.",
+        )
     if curves is None:
         return (
             "The closed forms of this section are for full-batch gradient descent and gradient flow. For mini-batches "
@@ -278,7 +288,7 @@ def _train_figure(context: Context, run: Run, curves: Curves | None) -> Figure:
         caption="Measured loss of the network and of its linearisation, and what the closed forms predict for the "
         "linearisation and for infinite width (band: one standard deviation over initialisations)."
         if curves is not None
-        else "Measured loss of the network and of its linearisation, trained on the same batches.",
+        else f"Measured loss of the network and of its linearisation, trained {_alike(run)}.",
         series=tuple(_from_one(one) for one in series),
         x_label="time / rate" if run.method.name == "flow" else "step",
         y_label="risk on the training rows",
@@ -353,6 +363,13 @@ def _closed(curves: Curves, index: int) -> list[float | None]:
 def _notes(context: Context, run: Run) -> tuple[Text, ...]:
     seen = counted(len(run.steps), "moment")
     notes = (f"The loss was recorded at {seen}, spaced evenly in the logarithm of the step.",)
+    if run.diverged_at is None and run.steps[-1] < run.method.steps * (1 - 1e-9):
+        notes += (
+            f"Training was ended after {run.steps[-1]:,.0f} of {run.method.steps:,} steps, when half of the time limit "
+            "was used; another run may get further.",
+        )
+    if context.own:
+        return notes
     if run.method.name == "gd" and context.learning_rate > min(context.stable_rate, context.own_stable_rate):
         shown = "they are shown up to where divergence is called"
         notes += (f"Beyond a stable rate its closed form grows without limit; {shown}.",)
