@@ -152,9 +152,24 @@ def test_a_plan_tells_what_each_algorithm_costs():
     assert tight.chosen.side < plan.chosen.side and tight.chosen.memory <= plan.chosen.memory * 0.7
 
 
+def test_blocks_of_classes():
+    labels = np.array([0, 2, 2, 0, 1, 2, 0])
+    whole, blocks = dense(MODEL, X), entk(MODEL, X, outputs="per-class", labels=labels)
+    assert [*blocks] == [0, 1, 2]
+    for one, block in blocks.items():
+        own = labels == one
+        close(block, whole[own][:, one][:, own][:, :, one], whole)
+    across = entk(MODEL, X, X[:3], outputs="per-class", labels=(labels, labels[:3]))
+    assert across[2].shape == (3, 2) and [*across] == [0, 2]
+    close(across[2], blocks[2][:, :2], whole)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ({"outputs": "per-class"}, r"per-class.*Give labels=y"),
+        ({"outputs": "per-class", "labels": np.arange(7)}, r"labels from 0 to 6. The model has 3 outputs"),
+        ({"outputs": "per-class", "labels": np.ones(7)}, r"a whole number"),
         ({"outputs": "al"}, r"outputs='al' \(did you mean 'all'\?\)|outputs='al'.*Known are all"),
         ({"algorithm": "fast"}, r"algorithm='fast'.*Known are auto, structured"),
         ({"by": "layer"}, r"by='layer'.*by='parameter'"),

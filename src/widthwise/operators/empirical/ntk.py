@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ from .memory import bytes_of
 from .plan import ALGORITHMS, Plan, Work, planned
 from .products import by_products
 
-OUTPUTS = ("all", "trace", "diagonal")
+OUTPUTS = ("all", "trace", "diagonal")  # and "per-class", which is made of these
 _PROBED = 3
 Group = Callable[[str], str]
 
@@ -35,6 +36,7 @@ def entk(
     algorithm: str = "auto",
     memory: str | float | None = None,
     by: str | Group | None = None,
+    labels: Any = None,
     out: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> Any:
@@ -43,7 +45,8 @@ def entk(
     ``model`` is anything that `adapt` takes: of Equinox, Flax, Haiku or PyTorch, or a function with its parameters;
     ``X`` (n, ...) and ``Y`` (m, ...) are its inputs, ``Y=None`` means X with itself and an exactly symmetric result.
     ``outputs="all"`` gives (n, k, m, k); ``"trace"`` the mean over outputs $\frac1k\sum_j\Theta_{jj}$, (n, m);
-    ``"diagonal"`` each output with itself $\Theta_{jj}$, (n, m, k).
+    ``"diagonal"`` each output with itself $\Theta_{jj}$, (n, m, k); ``"per-class"``, with the ``labels`` (n,) of X or a
+    tuple of those of X and of Y, the blocks of a classifier: for each class c the kernel $\Theta_{cc}$ of its inputs.
 
     ``algorithm="structured"`` perturbs the output of each step that uses a parameter and multiplies what the steps read
     with what flows back, without forming the Jacobian; ``"jacobian"`` forms it; ``"products"`` takes a product with a
@@ -62,6 +65,9 @@ def entk(
     >>> entk(model, jnp.eye(2), outputs="trace").tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    if outputs == "per-class":
+        words = {"algorithm": algorithm, "memory": memory, "by": by, "progress": progress}
+        return per_class(model, X, Y, labels, out, words)
     job = _Job.of(model, X, Y, outputs, by, held=out is None)
     cost = job.plan(algorithm, memory).chosen
     grid, tile = job.tiles(cost.algorithm, cost.side)
@@ -69,6 +75,41 @@ def entk(
         return job.shaped(in_memory(grid, tile, job.dtype, len(job.names), progress))
     request = {"algorithm": cost.algorithm, "outputs": outputs} | job.request()
     return job.named(on_disk(out, grid, tile, job.names, job.dtype, request, progress)[0])
+
+
+def per_class(model: Any, X: ArrayLike, Y: ArrayLike | None, labels: Any, out: Any, words: dict[str, Any]) -> Any:
+    """For each class the kernel of its output between its inputs."""
+    sets = [_inputs("X", X), *([] if Y is None else [_inputs("Y", Y)])]
+    given = [np.asarray(one) for one in (labels if Y is not None and isinstance(labels, tuple) else (labels,))]
+    whole = [one.ndim == 1 and np.issubdtype(one.dtype, np.integer) for one in given]
+    if not all(whole) or [len(one) for one in given] != [len(one) for one in sets]:
+        reject(
+            f"outputs='per-class' with labels of shape {[one.shape for one in given]}",
+            "Each input has a whole number, its class, which is the place of its output",
+            "Give labels=y, or labels=(y, other) for X and Y",
+        )
+    model = adapt(model, sets[0])
+    k = jax.eval_shape(model, jax.eval_shape(lambda: jnp.asarray(sets[0][0]))).size
+    classes = sorted({*np.concatenate(given).tolist()})
+    if classes[0] < 0 or classes[-1] >= k:
+        reject(f"labels from {classes[0]} to {classes[-1]}", f"The model has {k} outputs", "Number the classes from 0")
+    found = {}
+    for one in classes:
+        parts = [values[own == one] for values, own in zip(sets, given, strict=True)]
+        if all(map(len, parts)):
+            folder = None if out is None else os.path.join(out, str(one))
+            found[one] = entk(Output(model, one), *parts, outputs="trace", out=folder, **words)
+    return found
+
+
+class Output(eqx.Module):
+    """One output of a model, as (1,)."""
+
+    model: Callable
+    at: int = eqx.field(static=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.model(x)[self.at : self.at + 1]
 
 
 def entk_plan(
