@@ -1,5 +1,6 @@
 """The report on a model that somebody brings: what it says of a small one, and what it refuses."""
 
+import itertools
 import json
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import pytest
 
 from widthwise import entk, report
 from widthwise.data import arrange, load_examples, split
-from widthwise.measure import hessian_sharpness, ntk_sharpness
+from widthwise.measure import Method, hessian_sharpness, ntk_sharpness, train
 from widthwise.networks import MLP
 from widthwise.operators import jacobian_matrix
 from widthwise.report.context import Context, Settings
@@ -125,6 +126,7 @@ def test_images_of_whole_numbers_are_given_as_real_ones_where_the_model_asks_for
 # The numbers
 
 
+@pytest.mark.slow
 def test_the_kernel_and_its_layers_are_those_of_the_jacobian():
     made = context()
     found, X = made.once(own_kernel), made.X_train
@@ -142,6 +144,7 @@ def test_the_kernel_and_its_layers_are_those_of_the_jacobian():
     np.testing.assert_allclose(drift, run.drift[-1], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_movement_of_layers_adds_up_to_the_distance():
     made = context()
     assert made.own is not None
@@ -153,6 +156,7 @@ def test_the_movement_of_layers_adds_up_to_the_distance():
     np.testing.assert_allclose(np.linalg.norm(moved * np.array(sizes)), run.distance[-1], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_rate_is_half_the_smaller_of_two_stable_ones():
     made = context()
     X, T = jnp.asarray(made.X_train), jnp.asarray(made.T_train)
@@ -181,6 +185,17 @@ def test_the_jackknife_over_halves_is_the_error_of_a_mean():
         squares.append(float(over_halves(lambda rows, x=x: float(x[rows].mean()), 200, seed) or np.nan) ** 2)
     assert abs(np.mean(squares) * 200 - 1.0) < 5 * np.std(squares) * 200 / np.sqrt(40)
     assert over_halves(lambda rows: 0.0, 7, 0) is None
+
+
+def test_training_ends_when_it_is_told_to():
+    """Asked after every 20 steps at most; the last moment recorded is where it ended."""
+    X, y = blobs()
+    asked = itertools.count()
+    T = np.eye(3)[y]
+    method = Method("gd", 0.1, 1000)
+    run = train(net(), X, T, X, method, key=jr.key(0), records=3, stop=lambda: next(asked) == 2)
+    assert run.diverged_at is None and 2 < run.steps[-1] <= 60
+    assert len(run.losses) == run.steps[-1] and np.all(np.isfinite(run.losses))
 
 
 # Data for models
