@@ -228,10 +228,10 @@ def _on_disk(out, way: _Way, X: Directions, Y: Directions | None, dtype: str, re
         return tuple(both), error
 
     if way.side is not None or Path(out).suffix == ".zarr":
-        grid = Grid.of(n, m, way.side or _SIDE)
+        grid, whole = Grid.of(n, m, way.side or _SIDE), tile
     else:
-        grid, tile = _strips(tile, n, m, dtype)
-    (nngp, ntk), error = on_disk(out, grid, tile, ("nngp", "ntk"), dtype, request, progress)
+        grid, whole = _strips(tile, n, m, dtype)
+    (nngp, ntk), error = on_disk(out, grid, whole, ("nngp", "ntk"), dtype, request, progress)
     return nngp, ntk, error
 
 
