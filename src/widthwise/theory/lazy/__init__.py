@@ -10,6 +10,7 @@ from .descent import path_bound, residual_decay, risk_decay, travel_bound
 from .drift import certify_drift
 from .euler import acceleration, arc_length, descend, euler_error_bound, length_bounds
 from .function_space import output_velocity, risk_velocity
+from .influence import cross_entropy_slopes, output_step
 from .linearised import Steps, Tangent, tangent
 from .lipschitz import Smoothness
 from .problem import LazyProblem, Probe, model_problem, shallow_problem
@@ -46,6 +47,7 @@ __all__ = [
     "certify_spectrum",
     "certify_theorem",
     "compare",
+    "cross_entropy_slopes",
     "decay_rate",
     "descend",
     "difference_quotient",
@@ -61,6 +63,7 @@ __all__ = [
     "mean_initial_risk",
     "model_problem",
     "network_pl",
+    "output_step",
     "output_velocity",
     "path_bound",
     "pl_constant",
