@@ -6,7 +6,7 @@
 # The interpreter that creates .venv; `make demo PYTHON=python3.12` chooses another one.
 PYTHON ?= python3
 
-# SLOW=1 adds the slow tests; WORKERS is the number of test processes; ARGS is handed on to the command.
+# SLOW=1 adds the slow tests, SLOW=only runs them alone; WORKERS is the number of test processes; ARGS is handed on to the command.
 SLOW ?=
 WORKERS ?= 2
 ARGS ?=
@@ -34,7 +34,7 @@ ifeq ($(SLOW),)
 test: export XLA_FLAGS := $(strip --xla_backend_optimization_level=1 $(XLA_FLAGS))
 endif
 test: .venv/.dev  ## Run the tests (SLOW=1: the slow ones too)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m $(if $(filter only,$(SLOW)),slow,"slow or not slow")) $(ARGS)
 
 check: .venv/.core  ## Check every claim and every mutant of it
 	$(BIN)/widthwise check --all $(ARGS)
