@@ -4,7 +4,7 @@ from ._version import __version__
 from .activations import ACTIVATIONS, Activation, activation, leaky_relu
 from .claims import AtLeast, AtMost, Claim, Equal, Mutant, Scaling, Status, Verdict, check, find
 from .data import Dataset, load
-from .measure import ntk_spectrum, sampled_kernel
+from .measure import KernelRecorder, ntk_spectrum, sampled_kernel
 from .networks import (
     MLP,
     Apply,
@@ -73,6 +73,7 @@ __all__ = [
     "Flatten",
     "GlobalPool",
     "Homogeneous",
+    "KernelRecorder",
     "Kernels",
     "LayerNorm",
     "MaxPool",
