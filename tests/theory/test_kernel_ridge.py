@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from widthwise.measure import spectrum
 from widthwise.networks import MLP, kernel
+from widthwise.numerics import spectrum
 from widthwise.theory.kernel_ridge import best_kernel_ridge, kernel_ridge
 
 

@@ -1,7 +1,5 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
-from widthwise.numerics import Spectrum, spectrum
-
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
 from .dynamics import Method
 from .eigenpairs import Eigenpairs, top_eigenpairs
@@ -48,7 +46,6 @@ __all__ = [
     "SignalStrength",
     "Signals",
     "SpectralDensity",
-    "Spectrum",
     "Tridiagonal",
     "WidthStudy",
     "alignment",
@@ -76,7 +73,6 @@ __all__ = [
     "sampled_kernel",
     "signal_strength",
     "signals",
-    "spectrum",
     "strength",
     "top_eigenpairs",
     "top_eigenvalue",

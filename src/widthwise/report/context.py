@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from widthwise.data import Dataset, Standardised
-from widthwise.measure import Spectrum, hessian_sharpness, ntk_sharpness, spectrum
+from widthwise.measure import hessian_sharpness, ntk_sharpness
 from widthwise.networks import Chain, Kernels, kernel, sample
-from widthwise.numerics import Estimate, nearest, reject
+from widthwise.numerics import Estimate, Spectrum, nearest, reject, spectrum
 
 from .own import Own, Plan, plan
 from .progress import Progress, Silent

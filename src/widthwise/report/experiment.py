@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from widthwise.measure import Method, Run, hessian_sharpness, train
-from widthwise.numerics import Estimate
+from widthwise.numerics import Estimate, Steps
 from widthwise.theory.infinite_width import Ensemble, ensemble
-from widthwise.theory.lazy import Steps
 
 from .context import Context, curvature_data, hessian_curvature, kernel_curvature
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from widthwise.measure import Spectrum, spectrum
+from widthwise.numerics import Spectrum, spectrum
 from widthwise.operators import entk
 
 from .context import Context

@@ -8,8 +8,8 @@ import pytest
 import scipy.linalg
 
 from widthwise.networks import MLP, kernel
+from widthwise.numerics import Steps
 from widthwise.theory.infinite_width import ensemble
-from widthwise.theory.lazy import Steps
 
 # The printed digits of the references end here; the kernels themselves are right to a few ulps.
 PRINTED = 1e-12

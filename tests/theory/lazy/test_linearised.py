@@ -6,7 +6,8 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
-from widthwise.theory.lazy import Steps, tangent
+from widthwise.numerics import Steps
+from widthwise.theory.lazy import tangent
 
 J = np.array([[1.0, 0, 1], [0, 2, 1]])
 F0, Y, W0 = np.array([0.5, -0.2]), np.array([1.0, 1.0]), np.array([0.1, 0.2, 0.3])

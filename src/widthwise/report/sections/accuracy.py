@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widthwise.measure import Run, Spectrum
-from widthwise.numerics import binomial_interval, bootstrap_interval
+from widthwise.measure import Run
+from widthwise.numerics import Spectrum, binomial_interval, bootstrap_interval
 from widthwise.theory.kernel_ridge import RIDGES, KernelRidge, best_kernel_ridge
 
 from .. import baselines

@@ -9,9 +9,9 @@ import math
 import numpy as np
 
 from widthwise.data import row_groups
-from widthwise.measure import Spectrum, WidthStudy, alignment, width_study
+from widthwise.measure import WidthStudy, alignment, width_study
 from widthwise.networks import Kernels, kernel
-from widthwise.numerics import mean_and_sem
+from widthwise.numerics import Spectrum, mean_and_sem
 
 from ..context import Context
 from ..section import Formula, Number, Section, Text

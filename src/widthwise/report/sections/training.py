@@ -11,8 +11,7 @@ import numpy as np
 
 from widthwise.measure import Run, ntk_quadrature
 from widthwise.networks import kernel
-from widthwise.numerics import Estimate
-from widthwise.theory.lazy import Steps
+from widthwise.numerics import Estimate, Steps
 
 from ..context import Context
 from ..experiment import diverged, law, moment, risk, trained

@@ -11,7 +11,7 @@ from .drift import certify_drift
 from .euler import acceleration, arc_length, descend, euler_error_bound, length_bounds
 from .function_space import output_velocity, risk_velocity
 from .influence import cross_entropy_slopes, output_step
-from .linearised import Steps, Tangent, tangent
+from .linearised import Tangent, tangent
 from .lipschitz import Smoothness
 from .problem import LazyProblem, Probe, model_problem, shallow_problem
 from .rates import decay_rate, gronwall, network_pl, pl_constant, pl_decay, strongly_convex_decay
@@ -32,7 +32,6 @@ __all__ = [
     "Shallow",
     "Smoothness",
     "SpectralBounds",
-    "Steps",
     "Tangency",
     "Tangent",
     "TheoremBounds",

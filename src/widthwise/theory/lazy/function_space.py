@@ -17,12 +17,12 @@ from jaxtyping import Array, Float
 
 from widthwise.activations import activation
 from widthwise.claims import AtLeast, Claim, Equal, Mutant
-from widthwise.numerics import Estimate
+from widthwise.numerics import Estimate, Steps
 
 from .euler import descend
 from .integrate import FLOW_ERROR, integrate, risk_flow
 from .landscapes import unit_inputs
-from .linearised import Steps, Tangent, tangent
+from .linearised import Tangent, tangent
 from .maps import ShallowMap
 from .rates import network_pl
 from .shallow import draw_shallow
