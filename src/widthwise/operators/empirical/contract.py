@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from .factors import Factors, Piece, Structure
 from .uses import Lookup, Use
@@ -211,7 +211,7 @@ def _row(a: Array, g: Array, C: Array, H: Array, outputs: Outputs) -> Array:
     return jnp.einsum("kbso,bsmlo->kml" if outputs == "all" else "kbso,bsmko->mk", g, carried)
 
 
-def _overlap(a: Array, C: Array) -> Float[Array, "b s m t"]:
+def _overlap(a: Array, C: Array) -> Shaped[Array, "b s m t"]:
     if a.ndim == 3:
         return jnp.einsum("bsi,mbti->bsmt", a, C)
     places = jnp.moveaxis(C, 0, 1)  # of a lookup: the same row or not

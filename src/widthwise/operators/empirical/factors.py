@@ -144,7 +144,8 @@ def _walked(model: Callable, x: Array, direct: tuple[int, ...], zeros: Sequence[
     leaves, rebuild = parameters(model)
     moved = dict(zip(direct, zeros, strict=True))
     if tape is None:
-        return jnp.ravel(rebuild(tuple(leaf + moved[at] for at, leaf in enumerate(leaves)))(x))
+        leaves = tuple(leaf + moved[at] if at in moved else leaf for at, leaf in enumerate(leaves))
+        return jnp.ravel(rebuild(leaves)(x))
     closed = jax.make_jaxpr(lambda leaves, x: jnp.ravel(rebuild(leaves)(x)))(leaves, x)
     values = [
         _graph.Value(leaf + moved[at], varies=True) if at in moved else _graph.Value(leaf, origin=Origin(at))

@@ -65,18 +65,22 @@ def run(closed: ClosedJaxpr, values: Sequence[Value], tape: Tape) -> list[Value]
     """The outputs of traced steps."""
     jaxpr = closed.jaxpr
     known = dict(zip(jaxpr.constvars, map(Value, closed.consts), strict=True))
-    known |= dict(zip(jaxpr.invars, values, strict=True))
 
     def read(atom: Any) -> Value:
         return Value(atom.val) if isinstance(atom, Literal) else known[atom]
 
     readers = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if not isinstance(atom, Literal))
     readers.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
+
+    def once(atom: Any, value: Value) -> Value:
+        """What flows back to a value that is read twice is not what flows back to one of its readers."""
+        return value if readers[atom] == 1 else value._replace(made=None)
+
+    known |= {atom: once(atom, value) for atom, value in zip(jaxpr.invars, values, strict=True)}
     for eqn in jaxpr.eqns:
         found = _step(eqn, [read(atom) for atom in eqn.invars], tape)
         for output, value in zip(eqn.outvars, found, strict=True):
-            # What flows back to a value that is read twice is not what flows back to one of its readers.
-            known[output] = value if readers[output] == 1 else value._replace(made=None)
+            known[output] = once(output, value)
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -236,7 +240,9 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     constant, start, each = ([one.array for one in group] for group in (held, carried, given))
     seen = Tape()
     jax.eval_shape(lambda first: round_(first, seen), [*constant, *start, *(one[0] for one in each)])
-    tape.direct |= seen.direct
+    # A parameter with a row for each round of an inner loop has the same rows in every round of this one.
+    again = {use.origin.leaf for use in seen.uses if use.rounds and use.origin.stacked is not None}
+    tape.direct |= seen.direct | again
     uses = [_in_loop(use, length) for use in seen.uses]
     zeros = [tape.zero(use.output) for use in uses]
 

@@ -181,8 +181,9 @@ class Lookup:
     clipped: bool
 
     def left(self, x: Array) -> Array:
-        numbers = x.reshape(1, -1)
-        last = self.w_shape[0] - 1
+        last, bits = self.w_shape[0] - 1, jnp.iinfo(x.dtype)
+        # Numbers of few bits have no place for -1 or for the number of rows.
+        numbers = jnp.clip(x.reshape(1, -1), max(bits.min, -1), min(bits.max, last + 1)).astype("int32")
         if self.clipped:
             return jnp.clip(numbers, 0, last)
         return jnp.where((numbers < 0) | (numbers > last), -1, numbers)  # -1: no row, and no gradient
@@ -243,6 +244,9 @@ class Use:
 
     def left(self, kept: Array) -> Array:
         """A (b, s, i) of one example, or of a lookup the numbers (b, s)."""
+        # Whole numbers of few bits would overflow in products with each other.
+        if not isinstance(self.kind, Lookup) and self.output is not None:
+            kept = kept.astype(self.output.dtype)
         return self._over_rounds(self.kind.left, kept)
 
     def right(self, z: Array) -> Float[Array, "b s o"]:
