@@ -218,12 +218,7 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     """A loop: its body's uses are perturbed in every round, and what they keep is stacked."""
     body, length, consts = eqn.params["jaxpr"], eqn.params["length"], eqn.params["num_consts"]
     before = consts + eqn.params["num_carry"]
-    tape.refuse(
-        [
-            *values[consts:before],
-            *(one for one in values if one.origin and (one.origin.stacked, one.origin.spread) != (None, None)),
-        ]
-    )
+    tape.refuse([*values[consts:before], *filter(_is_bound, values)])
     held, carried, given = values[:consts], values[consts:before], values[before:]
     rows = [one._replace(origin=one.origin and one.origin.in_rounds(), made=None) for one in given]
     kinds = [

@@ -266,6 +266,7 @@ def empirical_kernel(
     >>> jax.jit(lambda X: empirical_kernel(model, X, outputs="trace"))(jnp.eye(2)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    _known("outputs", outputs, OUTPUTS)
     found = structure(model, jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
     left = factors(model, X, found)
     right = left if Y is None else factors(model, Y, found)
