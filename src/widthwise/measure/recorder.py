@@ -105,7 +105,7 @@ class KernelRecorder:
         Y: ArrayLike | None = None,
         *,
         every: int | None = None,
-        budget: float = 0.1,
+        budget: float = 0.08,
         size: int = 64,
         seed: int = 0,
         loss: Loss | None = None,
