@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from operators.adapters.zoo import ZOO, adapted
+from operators.adapters.zoo import ZOO
 from operators.adapters.zoo_torch import TORCH
 from widthwise.networks import MLP, sample
-from widthwise.operators import empirical_kernel, entk, entk_plan, jacobian_matrix, parameters
+from widthwise.operators import adapt, empirical_kernel, entk, entk_plan, jacobian_matrix, parameters
 from widthwise.operators.empirical.contract import add, start, steps
 from widthwise.operators.empirical.factors import factors, structure
 
@@ -60,7 +60,9 @@ def test_every_algorithm_agrees_with_the_dense_jacobian(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCH)
 def test_modules_of_torch_agree_with_the_dense_jacobian(name):
-    model, X = adapted(TORCH[name]())
+    case = TORCH[name]()
+    model = adapt(case.model, case.X, dtype="float64", **case.options)
+    X = np.asarray(case.X)
     close(entk(model, X, algorithm="structured"), dense(model, X))
 
 
