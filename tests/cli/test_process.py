@@ -44,7 +44,7 @@ def test_control_c_ends_with_a_sentence():
 import os, signal, time, widthwise.cli.kernel as command
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell switches off for what it runs behind
 from widthwise.cli import main
-command.kernel = lambda network, X: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))
+command.kernel = lambda *_, **__: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))
 raise SystemExit(main(["kernel", "iris"]))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}

@@ -120,6 +120,7 @@ def test_what_is_no_word_has_no_nearest():
     assert nearest(None, ["auto"]) == ""
 
 
+@pytest.mark.slow
 def test_drawn_attention_may_be_pooled():
     tokens = np.random.default_rng(0).normal(size=(2, 3, 4))  # rounding leaves 3e-10, and the draws 1e-1
     network = Chain((Conv(1), Attention("softmax", "root", draws=8), GlobalPool(), Dense()))

@@ -84,7 +84,7 @@ def groups(model: Callable, by: str | Callable[[str], str] | None = None) -> dic
     >>> import jax.numpy as jnp
     >>> model = jax.tree_util.Partial(lambda p, x: p["w"] @ x, {"w": jnp.ones((1, 2))})
     >>> groups(model, "parameter")
-    {'0.w': {0}}
+    {'0.0.w': {0}}
     """
     trainable, _ = eqx.partition(model, eqx.is_inexact_array, is_leaf=is_frozen)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(trainable)]

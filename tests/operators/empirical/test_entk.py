@@ -17,7 +17,7 @@ from widthwise.operators.empirical.contract import add, start, steps
 from widthwise.operators.empirical.factors import factors, structure
 
 FACTORS = sys.modules["widthwise.operators.empirical.factors"]
-QUICK = ("dense", "convolutions_on_batches", "stacked_layers_under_scan", "nnx_tied_embedding")
+QUICK = ("dense", "stacked_layers_under_scan", "nnx_tied_embedding")
 OUTPUTS = ("all", "trace", "diagonal")
 ROUNDING = 1e-13  # sums of some thousand products, relative to the largest entry
 
