@@ -17,7 +17,7 @@ from sources import MODULES, ROOT, SRC, dotted, tree
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Examples that train a network, or compile much.
-LONG = re.compile(
+LONG = re.compile(r"\b(report|check|linearize|trained_linearized|KernelRecorder|ntk_spectrum)\(|import (torch|haiku)")
     r"\b(report|check|linearize|trained_linearized|KernelRecorder|ntk_spectrum)\(|import (torch|haiku|flax)"
 )
 FLOWS = re.compile(
