@@ -18,8 +18,6 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Examples that train a network, or compile much.
 LONG = re.compile(r"\b(report|check|linearize|trained_linearized|KernelRecorder|ntk_spectrum)\(|import (torch|haiku)")
-    r"\b(report|check|linearize|trained_linearized|KernelRecorder|ntk_spectrum)\(|import (torch|haiku|flax)"
-)
 FLOWS = re.compile(
     r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel|from_torch)\("
 )
