@@ -51,7 +51,7 @@ def entk(
     ``algorithm="structured"`` perturbs the output of each step that uses a parameter and multiplies what the steps read
     with what flows back, without forming the Jacobian; ``"jacobian"`` forms it; ``"products"`` takes a product with a
     vector for every output of Y; ``"auto"`` takes the cheapest that fits (`entk_plan` tells the costs). Tiles of the
-    matrix keep below ``memory``, such as "8GB" (half of what is free if not given; the program itself is not counted).
+    matrix are planned below ``memory``, such as "8GB" (half of what is free if not given; the program is not counted).
 
     ``by="parameter"``, or a function from the names of parameters to those of groups, splits the kernel: a dictionary
     of kernels, which add up to the whole. ``out`` names a folder for a matrix larger than memory, (n k, m k) for all
