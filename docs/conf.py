@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 # The kernels that run the examples start fresh: they need this package and this interpreter.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+# A plot of a page carries its script with it.
+os.environ["PLOTLY_RENDERER"] = "notebook"
 
 from widthwise._version import __version__
 

@@ -51,7 +51,7 @@ from .operators import (
     taylor,
     trained_linearized,
 )
-from .report import report
+from .report import plot, report
 
 __all__ = [
     "ACTIVATIONS",
@@ -111,6 +111,7 @@ __all__ = [
     "ntk_spectrum",
     "pair_kernel",
     "parameters",
+    "plot",
     "projected_gradients",
     "report",
     "sample",

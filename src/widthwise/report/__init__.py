@@ -1,6 +1,7 @@
 """The report: sections that state results, and the page that shows them."""
 
 from .imported import is_import_path
+from .plots import plot
 from .progress import Progress, Silent, Terminal
 from .results import PAGE, Results, prepare, write
 from .run import report
@@ -22,6 +23,7 @@ __all__ = [
     "Table",
     "Terminal",
     "is_import_path",
+    "plot",
     "prepare",
     "report",
     "write",

@@ -1,0 +1,5 @@
+"""Plots of results outside of a report; a file for each kind of result registers how it is drawn."""
+
+from .plot import draw, figures, plot
+
+__all__ = ["draw", "figures", "plot"]
