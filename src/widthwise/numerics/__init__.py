@@ -6,18 +6,25 @@ from .gaussian import hermite_rule, normal_rule, unit_rule
 from .relaxation import Steps, gain, gone, left
 from .spectrum import Spectrum, spectrum
 from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
+from .thresholds import UpdateRule, best_momentum, best_rate, demand_rate, largest_curvature, largest_rate
 
 __all__ = [
     "Estimate",
     "Spectrum",
     "Steps",
+    "UpdateRule",
+    "best_momentum",
+    "best_rate",
     "binomial_interval",
     "bootstrap_interval",
+    "demand_rate",
     "exponent",
     "exponent_estimate",
     "gain",
     "gone",
     "hermite_rule",
+    "largest_curvature",
+    "largest_rate",
     "left",
     "mean_and_sem",
     "nearest",
