@@ -3,13 +3,16 @@
 from .errors import nearest, reject
 from .estimate import Estimate
 from .gaussian import hermite_rule, normal_rule, unit_rule
+from .losses import CONVENTIONS, Loss, demand_count
 from .relaxation import Steps, gain, gone, left
 from .spectrum import Spectrum, spectrum
 from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
 from .thresholds import UpdateRule, best_momentum, best_rate, demand_rate, largest_curvature, largest_rate
 
 __all__ = [
+    "CONVENTIONS",
     "Estimate",
+    "Loss",
     "Spectrum",
     "Steps",
     "UpdateRule",
@@ -17,6 +20,7 @@ __all__ = [
     "best_rate",
     "binomial_interval",
     "bootstrap_interval",
+    "demand_count",
     "demand_rate",
     "exponent",
     "exponent_estimate",

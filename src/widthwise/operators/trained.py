@@ -76,11 +76,11 @@ class LinearTraining:
 
     def model(self, moment: float | Steps) -> Taylor:
         r"""The trained twin at $\theta_t$, a callable PyTree of one example."""
-        return self._moved(self.coefficients(moment))
+        return self.moved(self.coefficients(moment))
 
     def ridge_model(self, ridge: float, centred: bool = True) -> Taylor:
         r"""The twin that minimises $L + \frac\rho2\|\theta - \theta_0\|^2$; without $f_0$ where not centred."""
-        found = self._moved(self.ridge_coefficients(ridge, centred))
+        found = self.moved(self.ridge_coefficients(ridge, centred))
         return found if centred else replace(found, with_start=False)
 
     @property
@@ -100,7 +100,7 @@ class LinearTraining:
         U = self.kernel.vectors
         return (U @ (factors * (U.T @ vectors.ravel()))).reshape(vectors.shape)
 
-    def _moved(self, coefficients: Float[np.ndarray, "n k"]) -> Taylor:
+    def moved(self, coefficients: Float[np.ndarray, "n k"]) -> Taylor:
         r"""The twin displaced by $J^\top a$, some examples at a time."""
         weights = jnp.asarray(coefficients, dtype=jax.eval_shape(self.twin, self.X[0]).dtype)
         change = self.twin.displacement
