@@ -28,6 +28,7 @@ from .recorder import KernelRecorder
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
+from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Eigenpairs",
     "Flow",
     "FlowCode",
+    "Inside",
     "KernelRecorder",
     "Method",
     "NTKSpectrum",
@@ -46,6 +48,8 @@ __all__ = [
     "SignalStrength",
     "Signals",
     "SpectralDensity",
+    "Trace",
+    "TracedLayer",
     "Tridiagonal",
     "WidthStudy",
     "alignment",
@@ -69,6 +73,7 @@ __all__ = [
     "ntk_solve",
     "ntk_spectrum",
     "ntk_trace",
+    "parameter_names",
     "quadrature",
     "sampled_kernel",
     "signal_strength",
@@ -76,6 +81,7 @@ __all__ = [
     "strength",
     "top_eigenpairs",
     "top_eigenvalue",
+    "trace",
     "train",
     "tridiagonalise",
     "width_study",

@@ -2,7 +2,7 @@
 
 from .adapters import adapt, from_torch, register_aten
 from .attribution import Influence, influence, projected_influence
-from .empirical import Cost, Plan, empirical_kernel, entk, entk_plan
+from .empirical import Cost, Plan, Steps, empirical_kernel, entk, entk_plan, intermediates, steps
 from .features import ProjectedGradients, projected_gradients
 from .linear import gauss_newton, hessian, jacobian, jacobian_matrix, ntk_operator
 from .parameters import Frozen, flatten, parameters
@@ -16,6 +16,7 @@ __all__ = [
     "LinearTraining",
     "Plan",
     "ProjectedGradients",
+    "Steps",
     "Taylor",
     "adapt",
     "empirical_kernel",
@@ -26,6 +27,7 @@ __all__ = [
     "gauss_newton",
     "hessian",
     "influence",
+    "intermediates",
     "jacobian",
     "jacobian_matrix",
     "linear_training",
@@ -36,6 +38,7 @@ __all__ = [
     "projected_gradients",
     "projected_influence",
     "register_aten",
+    "steps",
     "taylor",
     "trained_linearized",
 ]

@@ -28,12 +28,16 @@ _MOVES = {
 
 
 class Value(NamedTuple):
-    """An array of the trace, whether it varies with x, of what it is drawn if it does not, and which use made it."""
+    """An array of the trace, whether it varies with x, of what it is drawn if it does not, and which use made it.
+
+    ``source``: the use that made it, also where it was moved since then.
+    """
 
     array: Any
     varies: bool = False
     origin: Origin | None = None
     made: int | None = None
+    source: int | None = None
 
 
 @dataclass
@@ -41,17 +45,39 @@ class Tape:
     """What is seen on the way: uses with their kept inputs, and parameters that have to be direct.
 
     ``zeros`` are added to the outputs of the uses, one after the other; without them new ones are made.
+    ``outputs``: what the uses make, where a list is given to keep it, scaled by numbers and with what is added to it
+    that does not vary; ``scales`` and ``biases``: these numbers and the parameters among what is added, by the use.
     """
 
     zeros: Iterator[Any] | None = None
     uses: list[Use] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
     direct: set[int] = field(default_factory=set)
+    outputs: list[Any] | None = None
+    biases: dict[int, int] = field(default_factory=dict)
+    scales: dict[int, float] = field(default_factory=dict)
 
     def perturbed(self, use: Use, kept: Any, output: Any) -> Any:
         self.uses.append(replace(use, output=jax.ShapeDtypeStruct(output.shape, output.dtype)))
         self.kept.append(kept)
-        return output + self.zero(output)
+        moved = output + self.zero(output)
+        if self.outputs is not None:
+            self.outputs.append(moved)
+        return moved
+
+    def took(self, uses: list[Use], kept: list[Any], outputs: list[Any] | None, seen: "Tape") -> None:
+        """Add what a loop used, with all rounds stacked, to what was seen; ``seen`` is that of one round."""
+        before = len(self.uses)
+        self.biases |= {before + use: leaf for use, leaf in seen.biases.items()}
+        self.scales |= {before + use: scale for use, scale in seen.scales.items()}
+        self.uses += uses
+        self.kept += kept
+        if self.outputs is not None:
+            self.outputs += outputs or []
+
+    def inside(self, zeros: Iterator[Any] | None = None) -> "Tape":
+        """A tape for one round of a loop, which sees as much as this one."""
+        return Tape(zeros, outputs=None if self.outputs is None else [])
 
     def zero(self, like: Any) -> Any:
         return jnp.zeros(like.shape, like.dtype) if self.zeros is None else next(self.zeros)
@@ -74,11 +100,12 @@ def run(closed: ClosedJaxpr, values: Sequence[Value], tape: Tape) -> list[Value]
 
     def once(atom: Any, value: Value) -> Value:
         """What flows back to a value that is read twice is not what flows back to one of its readers."""
-        return value if readers[atom] == 1 else value._replace(made=None)
+        return value if readers[atom] == 1 else value._replace(made=None, source=None)
 
     known |= {atom: once(atom, value) for atom, value in zip(jaxpr.invars, values, strict=True)}
     for eqn in jaxpr.eqns:
-        found = _step(eqn, [read(atom) for atom in eqn.invars], tape)
+        given = [read(atom) for atom in eqn.invars]
+        found = _followed(eqn, given, _step(eqn, given, tape), tape)
         for output, value in zip(eqn.outvars, found, strict=True):
             known[output] = once(output, value)
     return [read(atom) for atom in jaxpr.outvars]
@@ -98,6 +125,33 @@ def _step(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     if origin is None:
         return _refused(eqn, values, tape)
     return [Value(array, origin=origin) for array in _evaluated(eqn, values)]
+
+
+def _followed(eqn: JaxprEqn, values: list[Value], found: list[Value], tape: Tape) -> list[Value]:
+    """Keep what a use made while it is moved and scaled, and together with what is added to it."""
+    there = [value.source for value in values if value.source is not None]
+    if tape.outputs is None or len(there) != 1 or any(value.varies and value.source is None for value in values):
+        return found
+    (source,), name = there, eqn.primitive.name
+    factor = _factor(name, values)
+    if name == "add":
+        added = next((value.origin for value in values if value.origin is not None), None)
+        if added is not None:
+            tape.biases[source] = added.leaf
+    elif factor is not None and source not in tape.biases:
+        tape.scales[source] = factor * tape.scales.get(source, 1.0)
+    elif name not in _MOVES or math.prod(_shape(eqn.outvars[0])) != math.prod(_shape(eqn.invars[0])):
+        return found
+    tape.outputs[source] = found[0].array
+    return [found[0]._replace(source=None if name == "add" else source)]
+
+
+def _factor(name: str, values: list[Value]) -> float | None:
+    """The known number by which a value is multiplied."""
+    numbers = [_number(value.array) for value in values if value.source is None]
+    if name not in ("mul", "div") or len(numbers) != 1 or not numbers[0] or (name == "div" and not values[0].varies):
+        return None
+    return numbers[0] if name == "mul" else 1.0 / numbers[0]
 
 
 def _evaluated(eqn: JaxprEqn, values: Sequence[Value]) -> list[Any]:
@@ -144,7 +198,7 @@ def _used(eqn: JaxprEqn, values: list[Value], tape: Tape) -> Value:
     if not use.origin.scale:  # nothing flows back to the parameter
         return Value(output, varies=True)
     kept = values[use.varying].array
-    return Value(tape.perturbed(use, kept, output), varies=True, made=len(tape.uses) - 1)
+    return Value(tape.perturbed(use, kept, output), varies=True, made=len(tape.uses) - 1, source=len(tape.uses) - 1)
 
 
 def _added(eqn: JaxprEqn, values: list[Value], tape: Tape) -> Value | None:
@@ -220,10 +274,10 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     before = consts + eqn.params["num_carry"]
     tape.refuse([*values[consts:before], *filter(_is_bound, values)])
     held, carried, given = values[:consts], values[consts:before], values[before:]
-    rows = [one._replace(origin=one.origin and one.origin.in_rounds(), made=None) for one in given]
+    rows = [one._replace(origin=one.origin and one.origin.in_rounds(), made=None, source=None) for one in given]
     kinds = [
-        *(one._replace(made=None) for one in held),
-        *(one._replace(varies=True, origin=None, made=None) for one in carried),
+        *(one._replace(made=None, source=None) for one in held),
+        *(one._replace(varies=True, origin=None, made=None, source=None) for one in carried),
         *rows,
     ]
 
@@ -233,7 +287,7 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
         return [value.array for value in found]
 
     constant, start, each = ([one.array for one in group] for group in (held, carried, given))
-    seen = Tape()
+    seen = tape.inside()
     jax.eval_shape(lambda first: round_(first, seen), [*constant, *start, *(one[0] for one in each)])
     # A parameter with a row for each round of an inner loop has the same rows in every round of this one.
     again = {use.origin.leaf for use in seen.uses if use.rounds and use.origin.stacked is not None}
@@ -242,14 +296,13 @@ def _scanned(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
     zeros = [tape.zero(use.output) for use in uses]
 
     def step(carry: list[Any], now: tuple[list[Any], list[Any]]):
-        inner = Tape(iter(now[1]))
+        inner = tape.inside(iter(now[1]))
         found = round_([*constant, *carry, *now[0]], inner)
-        return found[: len(carry)], (found[len(carry) :], inner.kept)
+        return found[: len(carry)], (found[len(carry) :], inner.kept, inner.outputs)
 
     words = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-    last, (stacked, kept) = jax.lax.scan(step, start, (each, zeros), **words)
-    tape.uses += uses
-    tape.kept += kept
+    last, (stacked, kept, made) = jax.lax.scan(step, start, (each, zeros), **words)
+    tape.took(uses, kept, made, seen)
     return [Value(array, varies=True) for array in (*last, *stacked)]
 
 
