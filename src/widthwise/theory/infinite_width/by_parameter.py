@@ -57,8 +57,22 @@ def ntk_by_parameter(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, 
     return tuple(LayerShare(*(Estimate(np.asarray(part), bound) for part in pair)) for pair in parts)
 
 
-@eqx.filter_jit
 def _split(layers: tuple[Dense | Apply, ...], X: Float[Array, "n d"]):
+    """All shares: what each layer adds, times the slopes of all later layers, gathered from the output backwards."""
+    pairs, own, passed = _first(X), [], []
+    for layer in layers:
+        added, slope, pairs = _layer(layer, pairs)
+        own.append(added)
+        passed.append(slope)
+    arriving, found = jnp.ones_like(pairs.ntk), []
+    for added, slope in zip(reversed(own), reversed(passed), strict=True):
+        found += [] if added is None else [tuple(arriving * part for part in added)]
+        arriving = arriving * slope
+    return tuple(reversed(found)), jnp.max(pairs.error)
+
+
+def _first(X: Float[Array, "n d"]) -> Pair:
+    """The pairs of all inputs, with the axes (n, n)."""
     power = jnp.mean(X**2, axis=1)
     unit = X / jnp.sqrt(jnp.where(power == 0, 1.0, power) * X.shape[1])[:, None]
 
@@ -66,24 +80,25 @@ def _split(layers: tuple[Dense | Apply, ...], X: Float[Array, "n d"]):
         nothing = jnp.zeros_like(xx)
         empty = (xx == 0) | (yy == 0)
         gap, cogap = (jnp.where(empty, 1.0, 0.5 * jnp.sum((u + sign * v) ** 2)) for sign in (-1.0, 1.0))
-        pair = Pair(xx, yy, gap, cogap, ntk=nothing, error=nothing, size=X.shape[1], gaussian=False)
-        return _shares(layers, pair)
+        return Pair(xx, yy, gap, cogap, ntk=nothing, error=nothing, size=X.shape[1], gaussian=False)
 
     rows = jax.vmap(one, in_axes=(None, 0, None, 0))
-    parts, error = jax.vmap(rows, in_axes=(0, None, 0, None))(unit, unit, power, power)
-    return parts, jnp.max(error)
+    return jax.vmap(rows, in_axes=(0, None, 0, None))(unit, unit, power, power)
 
 
-def _shares(layers: tuple[Dense | Apply, ...], pair: Pair):
-    """All shares of one pair; what an earlier layer has added is passed on by each later one, linearly."""
-    found = []
-    for layer in layers:
-        after, passed = _linearly(layer, pair)
-        found = [(weight * passed.ntk, bias * passed.ntk) for weight, bias in found]
-        if isinstance(layer, Dense):
-            found.append(_own(layer, pair))
-        pair = replace(after, ntk=jnp.zeros_like(after.ntk))
-    return tuple(found), pair.error
+@eqx.filter_jit
+def _layer(layer: Dense | Apply, pairs: Pair):
+    """What a layer's weights and biases add, by what it multiplies earlier shares, and the pairs behind it.
+
+    Compiled once for all layers that are alike, which a deep network has many of.
+    """
+
+    def one(pair):
+        after, slope = _linearly(layer, pair)
+        added = _own(layer, pair) if isinstance(layer, Dense) else None
+        return added, slope.ntk, replace(after, ntk=jnp.zeros_like(after.ntk))
+
+    return jax.vmap(jax.vmap(one))(pairs)
 
 
 def _linearly(layer: Dense | Apply, pair: Pair) -> tuple[Pair, Pair]:
