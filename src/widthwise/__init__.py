@@ -52,6 +52,7 @@ from .operators import (
     trained_linearized,
 )
 from .report import plot, report
+from .theory.criticality import critical_init, depth_scales, edge_of_chaos, phase_diagram
 
 __all__ = [
     "ACTIVATIONS",
@@ -95,6 +96,9 @@ __all__ = [
     "activation",
     "adapt",
     "check",
+    "critical_init",
+    "depth_scales",
+    "edge_of_chaos",
     "entk",
     "entk_plan",
     "find",
@@ -111,6 +115,7 @@ __all__ = [
     "ntk_spectrum",
     "pair_kernel",
     "parameters",
+    "phase_diagram",
     "plot",
     "projected_gradients",
     "report",
