@@ -136,7 +136,7 @@ class KernelRecorder:
     def __call__(self, step: Any, model: Any) -> bool:
         """Record this step if it is due, and say whether it was."""
         begun = self._clock()
-        if self._cadence.due(_whole(step), begun):
+        if self._cadence.due(whole_step(step), begun):
             return self.record(step, model)
         self._cadence.spent += self._clock() - begun
         return False
@@ -144,7 +144,7 @@ class KernelRecorder:
     def record(self, step: Any, model: Any) -> bool:
         """Record this step in any case, such as the last one; False where it has been recorded already."""
         begun = self._clock()
-        step = self._placed(_whole(step))
+        step = self._placed(whole_step(step))
         if self._rows and self._rows[-1]["step"] == step:
             return False
         ready = self._clock()
@@ -291,7 +291,7 @@ class KernelRecorder:
         )
 
 
-def _whole(step: Any) -> int:
+def whole_step(step: Any) -> int:
     if type(step) is int and step >= 0:
         return step
     if isinstance(step, bool) or not np.issubdtype(np.asarray(step).dtype, np.integer) or int(step) < 0:
