@@ -4,7 +4,7 @@ from ._version import __version__
 from .activations import ACTIVATIONS, Activation, activation, leaky_relu
 from .claims import AtLeast, AtMost, Claim, Equal, Mutant, Scaling, Status, Verdict, check, find
 from .data import Dataset, load
-from .measure import KernelRecorder, ntk_spectrum, sampled_kernel
+from .measure import KernelRecorder, StabilityMonitor, ntk_spectrum, sampled_kernel, stable_rate
 from .networks import (
     MLP,
     Apply,
@@ -90,6 +90,7 @@ __all__ = [
     "Scale",
     "Scaling",
     "Slice",
+    "StabilityMonitor",
     "Status",
     "Verdict",
     "__version__",
@@ -121,6 +122,7 @@ __all__ = [
     "report",
     "sample",
     "sampled_kernel",
+    "stable_rate",
     "taylor",
     "trained_linearized",
 ]

@@ -12,6 +12,7 @@ from .lanczos import (
     extreme_eigenvalues,
     quadrature,
     top_eigenvalue,
+    top_pair,
     tridiagonalise,
 )
 from .ntk_spectrum import (
@@ -24,10 +25,13 @@ from .ntk_spectrum import (
     ntk_spectrum,
     ntk_trace,
 )
+from .objective import Objective
 from .recorder import KernelRecorder
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
+from .stability import StabilityMonitor
+from .stable_rate import StableRate, stable_rate
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
 
@@ -41,6 +45,7 @@ __all__ = [
     "KernelRecorder",
     "Method",
     "NTKSpectrum",
+    "Objective",
     "Quadrature",
     "Risk",
     "Run",
@@ -48,6 +53,8 @@ __all__ = [
     "SignalStrength",
     "Signals",
     "SpectralDensity",
+    "StabilityMonitor",
+    "StableRate",
     "Trace",
     "TracedLayer",
     "Tridiagonal",
@@ -78,9 +85,11 @@ __all__ = [
     "sampled_kernel",
     "signal_strength",
     "signals",
+    "stable_rate",
     "strength",
     "top_eigenpairs",
     "top_eigenvalue",
+    "top_pair",
     "trace",
     "train",
     "tridiagonalise",
