@@ -105,11 +105,23 @@ def _place(matrix: np.ndarray, part: np.ndarray, place: tuple[slice, slice], mir
 
 
 def in_memory(grid: Grid, tile: Tile, dtype: str, count: int = 2, progress: Progress | None = None):
-    """So many matrices of the grid's shape."""
+    """So many matrices of the grid's shape; those of a single tile are its own arrays."""
+    if len(grid) == 1:
+        return _single(grid, tile, dtype, progress)
     matrices = tuple(np.empty(grid.shape, dtype) for _ in range(count))
     with ThreadPoolExecutor(2) as pool:
         fill(grid, tile, Memory(matrices, pool), progress)
     return matrices
+
+
+def _single(grid: Grid, tile: Tile, dtype: str, progress: Progress | None) -> tuple[np.ndarray, ...]:
+    parts, _ = tile(*next(iter(grid)))
+    found = tuple(np.require(part, dtype, ["C", "W", "O"]) for part in parts)
+    for part in found if grid.symmetric else ():
+        mirror(part)
+    if progress is not None:
+        progress(1, 1)
+    return found
 
 
 def mirror(part: np.ndarray) -> None:

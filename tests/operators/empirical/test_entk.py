@@ -13,10 +13,11 @@ from operators.adapters.zoo import ZOO
 from operators.adapters.zoo_torch import TORCH
 from widthwise.networks import MLP, sample
 from widthwise.operators import adapt, empirical_kernel, entk, entk_plan, jacobian_matrix, parameters
+from widthwise.operators.empirical.blocks import Blocks
 from widthwise.operators.empirical.contract import add, start, steps
 from widthwise.operators.empirical.factors import factors, structure
 
-FACTORS = sys.modules["widthwise.operators.empirical.factors"]
+FACTORS, PLAN, BLOCKS = (sys.modules[f"widthwise.operators.empirical.{one}"] for one in ("factors", "plan", "blocks"))
 QUICK = ("dense", "stacked_layers_under_scan", "nnx_tied_embedding")
 OUTPUTS = ("all", "trace", "diagonal")
 ROUNDING = 1e-13  # sums of some thousand products, relative to the largest entry
@@ -51,10 +52,29 @@ def test_every_algorithm_agrees_with_the_dense_jacobian(name):
         wanted = dense(model, X, outputs)
         close(entk(model, X, outputs=outputs), wanted, whole)
         for way in (True, False):  # both ways of each use, whatever is cheaper
-            total = start(found, 3, 3, outputs)
-            for step in steps(found, found.pieces(range(len(found.leaves))), 3, 3, outputs, prefer=way):
-                total = add(total, step, found, parts, parts, outputs)
-            close(total / (found.outputs if outputs == "trace" else 1), wanted, whole)
+            close(by_way(found, parts, outputs, way), wanted, whole)
+        if outputs != "all" and found.uses:
+            close(one_by_one(model, X, outputs), wanted, whole)
+
+
+def by_way(found, parts, outputs, way):
+    """Of three inputs, in blocks of one row and three columns."""
+    blocks = Blocks(3, 3, 1, 3, upper=False)
+    total = start(found, outputs, blocks)
+    for step in steps(found, found.pieces(range(len(found.leaves))), 3, 3, outputs, prefer=way):
+        total = add(total, step, found, parts, parts, outputs, blocks)
+    each = [np.moveaxis(block, 0, 2) if outputs == "diagonal" else block for block in np.asarray(total)]
+    kernel = np.concatenate(each)
+    return kernel / found.outputs if outputs == "trace" else kernel
+
+
+def one_by_one(model, X, outputs):
+    """One output after the other, in blocks of two inputs, the upper ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PLAN, "_cheapest", lambda *args: PLAN._largest(*args, one_output=True))
+        patch.setattr(BLOCKS, "_ENTRIES", 2)
+        assert entk_plan(model, X, outputs=outputs, algorithm="structured").chosen.one_output
+        return entk(model, X, outputs=outputs, algorithm="structured")
 
 
 @pytest.mark.slow
@@ -88,6 +108,16 @@ def test_without_the_names_of_jax_every_parameter_is_direct(monkeypatch):
 
 MODEL = sample(MLP(width=5, depth=2, activation="tanh", bias_variance=0.5).network(outputs=3), jax.random.key(0), 4)
 X = np.random.default_rng(0).normal(size=(7, 4))
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("Y", [None, X[2:5] + 0.5])
+@pytest.mark.parametrize("algorithm", ["structured", "jacobian"])
+def test_blocks_make_the_whole(outputs, Y, algorithm, monkeypatch):
+    """Seven inputs in blocks of two or less, of which the last is filled up."""
+    whole = entk(MODEL, X, Y, outputs=outputs)
+    monkeypatch.setattr(BLOCKS, "_ENTRIES", 6 if outputs == "all" else 2)
+    close(entk(MODEL, X, Y, outputs=outputs, algorithm=algorithm), whole)
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)

@@ -6,7 +6,7 @@ Legend: n inputs, k outputs of each; a *place* is a set of uses whose gradients 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -30,7 +30,7 @@ _KEPT = 32  # models whose structure is remembered
 class Structure:
     """How a model uses its parameters: the uses, in order, and the parameters of which no use is known.
 
-    ``forward`` counts the operations of one forward pass.
+    ``forward`` counts the operations of one forward pass, ``back`` the bytes that the way back of one input needs.
     """
 
     uses: tuple[Use, ...]
@@ -39,6 +39,7 @@ class Structure:
     outputs: int
     dtype: Any
     forward: float
+    back: int = 0
 
     def pieces(self, leaves: Collection[int]) -> list["Piece"]:
         """Some of the parameters, as far as they have a gradient, with their uses, and biases beside their weights."""
@@ -69,7 +70,7 @@ class Piece:
 
 
 class Factors(eqx.Module):
-    """Of n inputs: for each use what was kept (n, ...) and what flowed back (n, k, ...), and the gradients (n, k, ...)
+    """Of n inputs: for each use what was kept (n, ...) and what flowed back (k, n, ...), and the gradients (k, n, ...)
     by the direct parameters, in order."""
 
     kept: list[Array]
@@ -115,7 +116,8 @@ def _explored(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Structur
         more = set() if tape is None else tape.direct | _twice(tape.uses)
         if more <= direct:
             uses = () if tape is None else tuple(tape.uses)
-            return Structure(uses, tuple(sorted(direct)), shapes, out.size, out.dtype, _operations(model, x))
+            found = Structure(uses, tuple(sorted(direct)), shapes, out.size, out.dtype, _operations(model, x))
+            return replace(found, back=_residuals(model, x, found))
         direct |= more
 
 
@@ -159,15 +161,58 @@ def _walked(model: Callable, x: Array, direct: tuple[int, ...], zeros: Sequence[
 @eqx.filter_jit
 def factors(model: Callable, X: Shaped[Array, "n ..."], found: Structure) -> Factors:
     """The factors of n inputs."""
-    return jax.vmap(lambda x: _of_one(model, x, found))(X)
+    return Factors(*jax.vmap(lambda x: _of_one(model, x, found), out_axes=(0, 1, 1))(X))
 
 
-def _of_one(model: Callable, x: Array, found: Structure) -> Factors:
-    def outputs(zeros: tuple[list[Array], list[Array]]) -> tuple[Array, list[Array]]:
-        tape = _graph.Tape(iter(zeros[1])) if found.uses else None
-        return _walked(model, x, found.direct, zeros[0], tape), [] if tape is None else tape.kept
-
-    made = [jnp.zeros(use.output.shape, use.output.dtype) for use in found.uses if use.output is not None]
-    _, pullback, kept = jax.vjp(outputs, (zeros_of(found.leaves, found.direct), made), has_aux=True)
+def _of_one(model: Callable, x: Array, found: Structure) -> tuple[list[Array], list[Array], list[Array]]:
+    zeros = zeros_of(found.leaves, found.direct), _unmoved(found)
+    _, pullback, kept = jax.vjp(lambda zeros: _outputs(model, x, found, zeros), zeros, has_aux=True)
     ((direct, back),) = jax.vmap(pullback)(jnp.eye(found.outputs, dtype=found.dtype))
-    return Factors(kept, back, direct)
+    return kept, back, direct
+
+
+def _unmoved(found: Structure) -> list[Array]:
+    """What is added to the output of each use."""
+    return [jnp.zeros(use.output.shape, use.output.dtype) for use in found.uses if use.output is not None]
+
+
+def _outputs(model: Callable, x: Array, found: Structure, zeros: tuple[list[Array], list[Array]]):
+    tape = _graph.Tape(iter(zeros[1])) if found.uses else None
+    return _walked(model, x, found.direct, zeros[0], tape), [] if tape is None else tape.kept
+
+
+def pulled(model: Callable, X: Shaped[Array, "n ..."], found: Structure) -> Callable[[Array], Factors]:
+    """What gives the factors of n inputs for one output (1, n, ...), from its unit vector (k,)."""
+    one = zeros_of(found.leaves, found.direct), _unmoved(found)
+    zeros = jax.tree.map(lambda zero: jnp.zeros((len(X), *zero.shape), zero.dtype), one)
+
+    def outputs(zeros):
+        return jax.vmap(lambda x, own: _outputs(model, x, found, own))(X, zeros)
+
+    out, pullback, kept = jax.vjp(outputs, zeros, has_aux=True)
+
+    def of(unit: Array) -> Factors:
+        ((direct, back),) = pullback(jnp.broadcast_to(unit, out.shape))
+        return Factors(kept, [part[None] for part in back], [part[None] for part in direct])
+
+    return of
+
+
+def _residuals(model: Callable, x: jax.ShapeDtypeStruct, found: Structure) -> int:
+    """Bytes that the way back of one input needs, what is kept included."""
+
+    def held(n: int) -> int:
+        def through(X):
+            zeros = [jnp.zeros((n, *zero.shape), zero.dtype) for zero in _unmoved(found)]
+
+            def outputs(zeros):
+                return jax.vmap(lambda x, own: _outputs(model, x, found, (still, own)))(X, zeros)
+
+            _, pullback, kept = jax.vjp(outputs, zeros, has_aux=True)
+            return pullback, kept
+
+        still = zeros_of(found.leaves, found.direct)
+        shapes = eqx.filter_eval_shape(through, jax.ShapeDtypeStruct((n, *x.shape), x.dtype))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes) if hasattr(leaf, "dtype"))
+
+    return held(2) - held(1)

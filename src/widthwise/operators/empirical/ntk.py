@@ -2,7 +2,7 @@ r"""The empirical NTK of any model: chosen by cost, in tiles, within a limit of 
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -16,10 +16,11 @@ from widthwise.numerics import nearest, reject
 
 from ..adapters import adapt
 from ..parameters import groups, parameters
+from .blocks import Blocks
 from .contract import Outputs, Step, add, start, steps
-from .factors import Factors, Structure, factors, structure
+from .factors import Factors, Structure, factors, pulled, structure
 from .memory import bytes_of
-from .plan import ALGORITHMS, Plan, Work, planned
+from .plan import ALGORITHMS, Cost, Plan, Work, planned
 from .products import by_products
 
 OUTPUTS = ("all", "trace", "diagonal")  # and "per-class", which is made of these
@@ -70,7 +71,7 @@ def entk(
         return per_class(model, X, Y, labels, out, words)
     job = _Job.of(model, X, Y, outputs, by, held=out is None)
     cost = job.plan(algorithm, memory).chosen
-    grid, tile = job.tiles(cost.algorithm, cost.side)
+    grid, tile = job.tiles(cost)
     if out is None:
         return job.shaped(in_memory(grid, tile, job.dtype, len(job.names), progress))
     request = {"algorithm": cost.algorithm, "outputs": outputs} | job.request()
@@ -180,54 +181,84 @@ class _Job:
         work = Work(self.found, len(self.X), m, self.outputs, self.held, len(self.leaves))
         return planned(work, self.plain, algorithm, bytes_of(memory))
 
-    def tiles(self, algorithm: str, side: int):
+    def tiles(self, cost: Cost):
         """The grid of the matrix's rows and columns, and what computes a tile."""
         k = self.found.outputs if self.outputs == "all" else 1
-        first, second = self.X, self.X if self.Y is None else self.Y
-        inputs = Grid.of(len(first), None if self.Y is None else len(second), side)
+        inputs = Grid.of(len(self.X), None if self.Y is None else len(self.Y), cost.side)
         rows, columns = (tuple(_times(one, k) for one in parts) for parts in (inputs.rows, inputs.columns))
-        compute = self._by_products if algorithm == "products" else self._by_factors(algorithm, inputs)
-        n, m = inputs.rows[0].stop, inputs.columns[0].stop
+        compute = self._by_products(inputs) if cost.algorithm == "products" else self._by_factors(cost, inputs)
 
         def tile(rows: slice, columns: slice):
-            x, y = _times(rows, 1 / k), _times(columns, 1 / k)
-            found = compute(_filled(first, x, n), _filled(second, y, m), x, y)
-            return tuple(self._cut(found, x.stop - x.start, y.stop - y.start)), 0.0
+            return tuple(compute(_times(rows, 1 / k), _times(columns, 1 / k))), 0.0
 
         return Grid(rows, columns, inputs.symmetric), tile
 
-    def _cut(self, kernels: Sequence[jax.Array], n: int, m: int):
-        """The matrices of a tile, without what it was filled up with."""
-        for kernel in map(np.asarray, kernels):
-            if self.outputs == "all":
-                yield kernel[:n, :, :m].reshape(n * kernel.shape[1], -1)
-            elif self.outputs == "trace":
-                yield kernel[:n, :m] / self.found.outputs
-            else:
-                yield from np.moveaxis(kernel[:n, :m], 2, 0)
-
-    def _by_factors(self, algorithm: str, grid: Grid):
-        found = self.plain if algorithm == "jacobian" else self.found
+    def _by_factors(self, cost: Cost, grid: Grid):
+        found = self.plain if cost.algorithm == "jacobian" else self.found
         n, m = grid.rows[0].stop, grid.columns[0].stop
-        parts = [steps(found, found.pieces(leaves), n, m, self.outputs) for leaves in self.leaves.values()]
+        each = 1 if cost.one_output else found.outputs
+        parts = tuple(
+            tuple(steps(replace(found, outputs=each), found.pieces(leaves), n, m, self.outputs))
+            for leaves in self.leaves.values()
+        )
+        compute = self._output_by_output(found, parts) if cost.one_output else self._at_once(found, parts)
+
+        def tile(rows: slice, columns: slice):
+            own = self.Y is None and rows == columns
+            blocks = Blocks.of(n, m, found.outputs if self.outputs == "all" else 1, own)
+            totals = compute(rows, None if own else columns, blocks)
+            for total in totals:
+                yield from self._placed(total, blocks, rows.stop - rows.start, columns.stop - columns.start)
+
+        return tile
+
+    def _placed(self, total: jax.Array, blocks: Blocks, n: int, m: int):
+        """The matrices of a tile, one for each output on the diagonal."""
+        matrix = blocks.placed(total, n, m)
+        if self.outputs == "diagonal":
+            yield from matrix
+        else:
+            yield matrix / np.asarray(self.found.outputs, matrix.dtype) if self.outputs == "trace" else matrix
+
+    def _at_once(self, found: Structure, parts: tuple[tuple[Step, ...], ...]):
+        """The factors of all outputs; those of a row of tiles are kept."""
         rows: dict[int, Factors] = {}
 
-        def compute(X, Y, first: slice, second: slice):
+        def compute(first: slice, second: slice | None, blocks: Blocks):
             if first.start not in rows:
                 rows.clear()
-                rows[first.start] = factors(self.model, X, found)
-            own = self.Y is None and first == second
+                rows[first.start] = factors(self.model, _filled(self.X, first, blocks.n), found)
             left = rows[first.start]
-            right = left if own else factors(self.model, Y, found)
-            return [_summed(found, part, left, right, len(X), len(Y), self.outputs) for part in parts]
+            right = left if second is None else factors(self.model, self._right(second, blocks.m), found)
+            return [_summed(found, part, left, right, self.outputs, blocks) for part in parts]
 
         return compute
 
-    def _by_products(self, X, Y, *_):
-        whole = by_products(self.model, X, Y)
-        if self.outputs == "all":
-            return [whole]
-        return [jnp.einsum("njmj->nm" if self.outputs == "trace" else "njmj->nmj", whole)]
+    def _output_by_output(self, found: Structure, parts: tuple[tuple[Step, ...], ...]):
+        def compute(first: slice, second: slice | None, blocks: Blocks):
+            X = _filled(self.X, first, blocks.n)
+            Y = None if second is None else self._right(second, blocks.m)
+            return output_by_output(self.model, X, Y, found, parts, self.outputs, blocks)
+
+        return compute
+
+    def _right(self, part: slice, count: int) -> jax.Array:
+        return _filled(self.X if self.Y is None else self.Y, part, count)
+
+    def _by_products(self, grid: Grid):
+        n, m, k = grid.rows[0].stop, grid.columns[0].stop, self.found.outputs
+
+        def tile(rows: slice, columns: slice):
+            kernel = np.asarray(by_products(self.model, _filled(self.X, rows, n), self._right(columns, m)))
+            kernel = kernel[: rows.stop - rows.start, :, : columns.stop - columns.start]
+            if self.outputs == "all":
+                yield kernel.reshape(len(kernel) * k, -1)
+            elif self.outputs == "trace":
+                yield np.einsum("njmj->nm", kernel) / np.asarray(k, kernel.dtype)
+            else:
+                yield from np.einsum("njmj->jnm", kernel)
+
+        return tile
 
     def shaped(self, matrices: tuple[np.ndarray, ...]) -> Any:
         n, m, k = len(self.X), len(self.X if self.Y is None else self.Y), self.found.outputs
@@ -249,12 +280,43 @@ class _Job:
         return {"inputs": [fingerprint(one) for one in inputs], "parameters": held, "probe": values.ravel().tolist()}
 
 
-def _summed(found: Structure, parts: list[Step], left: Factors, right: Factors, n: int, m: int, outputs: Outputs):
-    total = start(found, n, m, outputs)
-    for step in parts:
+def _summed(
+    found: Structure, part: Sequence[Step], left: Factors, right: Factors, outputs: Outputs, blocks: Blocks
+) -> jax.Array:
+    total = start(found, outputs, blocks)
+    for step in part:
         # One after the other: each may take what memory is left.
-        total = jax.block_until_ready(add(total, step, found, left, right, outputs))
+        total = jax.block_until_ready(add(total, step, found, left, right, outputs, blocks))
     return total
+
+
+@eqx.filter_jit
+def output_by_output(
+    model: Callable,
+    X: jax.Array,
+    Y: jax.Array | None,
+    found: Structure,
+    parts: tuple[tuple[Step, ...], ...],
+    outputs: Outputs,
+    blocks: Blocks,
+) -> list[jax.Array]:
+    """The traces, or the diagonal over outputs, with the factors of no more than one output at a time."""
+    left, right = pulled(model, X, found), None if Y is None else pulled(model, Y, found)
+    single = replace(found, outputs=1)
+
+    def added(totals: list[jax.Array], unit: jax.Array) -> list[jax.Array]:
+        x = left(unit)
+        y = x if right is None else right(unit)
+        for step_of, part in enumerate(parts):
+            for step in part:
+                totals[step_of] = add(totals[step_of], step, single, x, y, "trace", blocks)
+        return totals
+
+    units, nothing = jnp.eye(found.outputs, dtype=found.dtype), [start(single, "trace", blocks) for _ in parts]
+    if outputs == "diagonal":
+        each = jax.lax.map(lambda unit: added([*nothing], unit), units)
+        return [jnp.moveaxis(one, 0, 1) for one in each]
+    return jax.lax.scan(lambda totals, unit: (added([*totals], unit), None), nothing, units)[0]
 
 
 def empirical_kernel(
@@ -270,11 +332,13 @@ def empirical_kernel(
     found = structure(model, jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
     left = factors(model, X, found)
     right = left if Y is None else factors(model, Y, found)
-    n, m = len(X), len(X if Y is None else Y)
-    total = start(found, n, m, outputs)
-    for step in steps(found, found.pieces(range(len(found.leaves))), n, m, outputs):
-        total = add(total, step, found, left, right, outputs)
-    return total / found.outputs if outputs == "trace" else total
+    blocks = Blocks.whole(len(X), len(X if Y is None else Y))
+    total = start(found, outputs, blocks)
+    for step in steps(found, found.pieces(range(len(found.leaves))), blocks.n, blocks.m, outputs):
+        total = add(total, step, found, left, right, outputs, blocks)
+    if outputs == "diagonal":
+        return jnp.moveaxis(total[0], 0, 2)
+    return total[0] / found.outputs if outputs == "trace" else total[0]
 
 
 def _times(part: slice, factor: float) -> slice:

@@ -7,7 +7,7 @@ parameters keep; k m products of the kernel with a vector take $(2n + 3)F$ each 
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import jax
@@ -17,12 +17,13 @@ import numpy as np
 from widthwise.numerics import reject
 
 from .contract import Outputs, Step, operations, steps
-from .factors import Structure
+from .factors import Piece, Structure
 from .memory import spoken
 from .uses import Convolution
 
 ALGORITHMS = ("auto", "structured", "jacobian", "products")
 _PROBE, _REPEATS = 1024, 3  # of the matrix product by which the time is estimated
+_CACHED = 0.8  # of the time, where outputs are taken one after the other
 _COPIES = 3  # of a tile of the kernel while something is added to it
 _AT_ONCE = 2**22  # numbers of the overlaps that are formed at a time, where one row of inputs has no more
 # How much longer operations take than in one large matrix product, as measured: the last two go example by example.
@@ -34,6 +35,7 @@ class Cost:
     """Of one algorithm: tiles of so many inputs squared, operations, peak memory in bytes, seconds, estimated.
 
     ``memory`` counts arrays, the matrix itself included where it stays in memory, and not the program.
+    ``one_output``: of traces and diagonals, the outputs one after the other, each with its own way back.
     """
 
     algorithm: str
@@ -41,6 +43,7 @@ class Cost:
     operations: float
     memory: float
     seconds: float
+    one_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Work:
 def planned(work: Work, plain: Structure, algorithm: str, limit: int) -> Plan:
     """The costs of the algorithms with tiles that fit, the best first; of one alone where it is asked for."""
     names = ALGORITHMS[1:] if algorithm == "auto" else (algorithm,)
-    costs = [_largest(work, plain, name, limit) for name in names]
+    costs = [_cheapest(work, plain, name, limit) for name in names]
     fit = sorted((cost for cost in costs if cost.memory <= limit), key=lambda cost: cost.seconds)
     if not fit:
         least = min(cost.memory for cost in costs)
@@ -113,29 +116,43 @@ def planned(work: Work, plain: Structure, algorithm: str, limit: int) -> Plan:
     return Plan((*fit, *(cost for cost in costs if cost not in fit)), limit)
 
 
-def _largest(work: Work, plain: Structure, algorithm: str, limit: int) -> Cost:
+def _cheapest(work: Work, plain: Structure, algorithm: str, limit: int) -> Cost:
+    """The cheaper of both ways to take the outputs, all at once or one by one, if it fits."""
+    both = (False, True) if algorithm == "structured" and work.outputs != "all" else (False,)
+    costs = [_largest(work, plain, algorithm, limit, one_output) for one_output in both]
+    # Arrays of one output stay in the cache: it is taken where it needs hardly more operations.
+    return min(costs, key=lambda cost: (cost.memory > limit, cost.seconds * (_CACHED if cost.one_output else 1.0)))
+
+
+def _largest(work: Work, plain: Structure, algorithm: str, limit: int, one_output: bool) -> Cost:
     """The largest tiles that fit, or the smallest there are."""
     most = max(work.n, work.columns)
     sides = sorted({-(-most // parts) for parts in range(1, min(most, 512) + 1)}, reverse=True)
-    fits = (side for side in sides if work.result + _memory(work, plain, algorithm, side) <= limit)
+    fits = (side for side in sides if work.result + _memory(work, plain, algorithm, side, one_output) <= limit)
     side = next(fits, 1)
-    memory = work.result + _memory(work, plain, algorithm, side)
-    count = _operations(work, plain, algorithm, side)
+    memory = work.result + _memory(work, plain, algorithm, side, one_output)
+    count = _operations(work, plain, algorithm, side, one_output)
     seconds = _SLOWER[algorithm] * count / speed(str(np.dtype(work.found.dtype)))
-    return Cost(algorithm, side, count, memory, seconds)
+    return Cost(algorithm, side, count, memory, seconds, one_output)
 
 
-def _memory(work: Work, plain: Structure, algorithm: str, side: int) -> float:
+def _memory(work: Work, plain: Structure, algorithm: str, side: int, one_output: bool) -> float:
+    """Bytes beside the result; the factors of one output at a time are those of a model with one output."""
     n, m = min(side, work.n), min(side, work.columns)
-    both = n if work.m is None and n == work.n else n + m
-    tile = _COPIES * n * m * work.pairs * work.matrices * work.bytes
+    own = work.m is None and n == work.n
+    both = n if own else n + m
+    tile = _COPIES * (0.5 if own else 1.0) * n * m * work.pairs * work.matrices * work.bytes
     if algorithm == "products":
         k = work.found.outputs
         return tile + (n * m * k * k + 3 * work.size + 4 * n * _made(work.found)) * work.bytes
     found = plain if algorithm == "jacobian" else work.found
+    found = replace(found, outputs=1) if one_output else found
     pieces = steps(found, found.pieces(range(len(found.leaves))), n, m, work.outputs)
-    most = max((_step_memory(work, found, step, both, m) for step in pieces), default=0)
-    return tile + both * kept(found) + n * kept(found) / 2 + most * work.bytes
+    most = max((_step_memory(found, step, both, m) for step in pieces), default=0)
+    back = found.back * (both if one_output else n)
+    # Where the factors of all outputs are held, what a way back needs is gone before a step begins.
+    working = max(back, most * work.bytes) if not one_output else back + most * work.bytes
+    return tile + both * kept(found) + working
 
 
 def kept(found: Structure) -> float:
@@ -149,36 +166,41 @@ def _made(found: Structure) -> int:
     return sum(math.prod(use.output.shape) for use in found.uses if use.output is not None)
 
 
-def _step_memory(work: Work, found: Structure, step: Step, both: int, m: int) -> float:
+def _step_memory(found: Structure, step: Step, both: int, m: int) -> float:
     """Numbers that are held while a step adds to the kernel."""
-    k = found.outputs
     if not step.pieces[0].uses:
-        return both * k * sum(math.prod(found.leaves[piece.leaves[0]].shape) for piece in step.pieces)
-    uses = [found.uses[at] for at in step.pieces[0].uses]
+        return both * found.outputs * sum(math.prod(found.leaves[piece.leaves[0]].shape) for piece in step.pieces)
+    return sum(_piece_memory(found, piece, both, m, step.gradients) for piece in step.pieces)
+
+
+def _piece_memory(found: Structure, piece: Piece, both: int, m: int, gradients: bool) -> float:
+    k, uses = found.outputs, [found.uses[at] for at in piece.uses]
     b, i, o = uses[0].blocks
     s = sum(use.positions for use in uses)
     read = b * s * i * (2 if isinstance(uses[0].kind, Convolution) else 1)
-    if step.gradients:
-        return both * (read + k * b * s * o + 2 * k * b * i * o)
+    if gradients:
+        return both * (read + k * b * s * o + k * b * i * o)
     if b * s == 1:
-        return both * (read + k * o) + min(both, m) * m * k * k
+        return both * (read + k * o)
     row = b * s * m * (s + k * o)
-    return both * (read + k * b * s * o) + row * max(1, min(both, _AT_ONCE // row))
+    return both * (read + 2 * k * b * s * o) + row * max(1, min(both, _AT_ONCE // row))
 
 
-def _operations(work: Work, plain: Structure, algorithm: str, side: int) -> float:
+def _operations(work: Work, plain: Structure, algorithm: str, side: int, one_output: bool) -> float:
     k, F, m = work.found.outputs, work.found.forward, work.columns
     half = 0.5 * (1.0 + min(side, m) / m) if work.m is None else 1.0
     if algorithm == "products":
         return half * m * k * (2.0 * work.n + 3.0) * F
     tiles = math.ceil(work.n / side) * math.ceil(m / side) * half
-    seen = work.n if work.m is None and side >= work.n else work.n + tiles * min(side, m)
+    rows = tiles * min(side, work.n) if one_output else work.n
+    seen = work.n if work.m is None and side >= work.n else rows + tiles * min(side, m)
     found = plain if algorithm == "jacobian" else work.found
     passes = seen * (1.0 + (2.0 if algorithm == "jacobian" else 1.0) * k) * F
+    rounds, found = (k, replace(found, outputs=1)) if one_output else (1, found)
     sides = min(side, work.n), min(side, m)
     each = steps(found, found.pieces(range(len(found.leaves))), *sides, work.outputs)
     contracted = sum(_step_operations(found, step, *sides, work.outputs) for step in each)
-    return passes + tiles * contracted
+    return passes + tiles * rounds * contracted
 
 
 def _step_operations(found: Structure, step: Step, n: int, m: int, outputs: Outputs) -> float:
