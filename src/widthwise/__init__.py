@@ -52,6 +52,7 @@ from .operators import (
     trained_linearized,
 )
 from .report import plot, report
+from .theory.survival import signal_report
 from .theory.criticality import critical_init, depth_scales, edge_of_chaos, phase_diagram
 
 __all__ = [
@@ -122,6 +123,7 @@ __all__ = [
     "report",
     "sample",
     "sampled_kernel",
+    "signal_report",
     "stable_rate",
     "taylor",
     "trained_linearized",

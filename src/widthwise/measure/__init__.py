@@ -26,7 +26,9 @@ from .ntk_spectrum import (
     ntk_trace,
 )
 from .objective import Objective
+from .propagated import Propagated, propagated
 from .recorder import KernelRecorder
+from .rescaled import Rescaled, rescaled
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
@@ -46,7 +48,9 @@ __all__ = [
     "Method",
     "NTKSpectrum",
     "Objective",
+    "Propagated",
     "Quadrature",
+    "Rescaled",
     "Risk",
     "Run",
     "SampledKernels",
@@ -81,7 +85,9 @@ __all__ = [
     "ntk_spectrum",
     "ntk_trace",
     "parameter_names",
+    "propagated",
     "quadrature",
+    "rescaled",
     "sampled_kernel",
     "signal_strength",
     "signals",

@@ -24,7 +24,8 @@ class TracedLayer:
 
     ``weight`` and ``bias`` are places in `parameters`. ``use`` and ``round``: where the step stands in the order of
     execution, and in which round of a loop over stacked weights. ``shape``: of z for one example; in a loop that uses
-    the same weight in each round the first axis counts rounds. ``shared``: the weight has other uses.
+    the same weight in each round the first axis counts rounds. ``shared``: the weight has other uses. ``scales``: the
+    known numbers by which the stored weight and bias are multiplied.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TracedLayer:
     round: int | None
     shape: tuple[int, ...]
     shared: bool
+    scales: tuple[float, float] = (1.0, 1.0)
 
 
 class Inside(eqx.Module):
@@ -178,15 +180,17 @@ def _together(found: Steps, at: int) -> list[int]:
 def _layer(found: Steps, names: Sequence[str], at: int, round_: int | None, shared: bool) -> TracedLayer:
     use = found.uses[at]
     shape = () if use.output is None else use.output.shape
+    bias, factor = found.biases.get(at, (None, 1.0))
     return TracedLayer(
         name=names[use.origin.leaf] + ("" if round_ is None else f"[{round_}]"),
         kind=type(use.kind).__name__.lower(),
         weight=use.origin.leaf,
-        bias=found.biases.get(at),
+        bias=bias,
         use=at,
         round=round_,
         shape=shape if round_ is None else shape[1:],
         shared=shared,
+        scales=(use.origin.scale * found.scales.get(at, 1.0), factor),
     )
 
 

@@ -1,6 +1,6 @@
 """Linear operators of any model: Jacobian, empirical NTK, Hessian, Gauss-Newton."""
 
-from .adapters import adapt, from_torch, register_aten
+from .adapters import Adapted, adapt, from_torch, register_aten, replaced
 from .attribution import Influence, influence, projected_influence
 from .empirical import Cost, Plan, Steps, empirical_kernel, entk, entk_plan, intermediates, steps
 from .features import ProjectedGradients, projected_gradients
@@ -10,6 +10,7 @@ from .taylor import Taylor, linearization_gap, linearize, taylor
 from .trained import LinearTraining, linear_training, trained_linearized
 
 __all__ = [
+    "Adapted",
     "Cost",
     "Frozen",
     "Influence",
@@ -38,6 +39,7 @@ __all__ = [
     "projected_gradients",
     "projected_influence",
     "register_aten",
+    "replaced",
     "steps",
     "taylor",
     "trained_linearized",

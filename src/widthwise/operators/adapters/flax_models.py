@@ -59,6 +59,19 @@ def _nnx(graph: Any, params: Any, rest: tuple, x: Any) -> Any:
     return _flax().nnx.merge(graph, params, variables, copy=True)(x, **call)
 
 
+def nnx_with(model: Any, params: Any) -> Any:
+    """A copy of an NNX module with other parameters."""
+    nnx = _flax().nnx
+    graph, _, rest = nnx.split(model, nnx.Param, ...)
+    return nnx.merge(graph, params, rest, copy=True)
+
+
+def bound_with(model: Any, params: Any) -> Any:
+    """A bound linen module with other parameters."""
+    module, variables = model.unbind()
+    return module.bind({**variables, "params": params})
+
+
 def _demand_evaluation(name: str, layer: Any) -> None:
     rate = getattr(layer, "rate", None) or getattr(layer, "dropout_rate", None) or 0
     if getattr(layer, "deterministic", None) is False and rate:

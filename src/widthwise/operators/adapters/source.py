@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Call = Mapping[str, Any]
 
@@ -56,4 +57,5 @@ def arrays(tree: Any) -> Any:
 
 
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, float | complex)
+    numbers = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufc"
+    return numbers or isinstance(leaf, float | complex)

@@ -46,7 +46,8 @@ class Tape:
 
     ``zeros`` are added to the outputs of the uses, one after the other; without them new ones are made.
     ``outputs``: what the uses make, where a list is given to keep it, scaled by numbers and with what is added to it
-    that does not vary; ``scales`` and ``biases``: these numbers and the parameters among what is added, by the use.
+    that does not vary. By the number of the use ``scales`` holds these numbers, and ``biases`` the parameters that are
+    added, each with the number by which it is multiplied.
     """
 
     zeros: Iterator[Any] | None = None
@@ -54,7 +55,7 @@ class Tape:
     kept: list[Any] = field(default_factory=list)
     direct: set[int] = field(default_factory=set)
     outputs: list[Any] | None = None
-    biases: dict[int, int] = field(default_factory=dict)
+    biases: dict[int, tuple[int, float]] = field(default_factory=dict)
     scales: dict[int, float] = field(default_factory=dict)
 
     def perturbed(self, use: Use, kept: Any, output: Any) -> Any:
@@ -68,7 +69,7 @@ class Tape:
     def took(self, uses: list[Use], kept: list[Any], outputs: list[Any] | None, seen: "Tape") -> None:
         """Add what a loop used, with all rounds stacked, to what was seen; ``seen`` is that of one round."""
         before = len(self.uses)
-        self.biases |= {before + use: leaf for use, leaf in seen.biases.items()}
+        self.biases |= {before + use: bias for use, bias in seen.biases.items()}
         self.scales |= {before + use: scale for use, scale in seen.scales.items()}
         self.uses += uses
         self.kept += kept
@@ -137,7 +138,7 @@ def _followed(eqn: JaxprEqn, values: list[Value], found: list[Value], tape: Tape
     if name == "add":
         added = next((value.origin for value in values if value.origin is not None), None)
         if added is not None:
-            tape.biases[source] = added.leaf
+            tape.biases[source] = (added.leaf, added.scale)
     elif factor is not None and source not in tape.biases:
         tape.scales[source] = factor * tape.scales.get(source, 1.0)
     elif name not in _MOVES or math.prod(_shape(eqn.outvars[0])) != math.prod(_shape(eqn.invars[0])):

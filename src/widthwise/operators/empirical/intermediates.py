@@ -24,12 +24,15 @@ with suppress(ImportError):  # a JAX without the names it needs
 
 @dataclass(frozen=True)
 class Steps:
-    """The uses of parameters by a model, in the order of execution, with the numbers that scale what they make and the
-    parameters that are added to it (by the number of the use); its outputs, how many and of what type."""
+    """The uses of parameters by a model, in the order of execution; its outputs, how many and of what type.
+
+    By the number of the use: ``scales``, by which known number what it makes is multiplied, and ``biases``, which
+    parameter times which number is added to it.
+    """
 
     uses: tuple[Use, ...]
     scales: dict[int, float]
-    biases: dict[int, int]
+    biases: dict[int, tuple[int, float]]
     outputs: int
     dtype: Any
 
@@ -44,7 +47,7 @@ def steps(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
     >>> model = jax.tree_util.Partial(lambda p, x: p["w"] @ x + p["b"], {"w": jnp.ones((2, 3)), "b": jnp.ones(2)})
     >>> found = steps(model, jax.ShapeDtypeStruct((3,), "float32"))
     >>> len(found.uses), found.biases
-    (1, {0: 0})
+    (1, {0: (0, 1.0)})
     """
     if _graph is None:
         reject(
