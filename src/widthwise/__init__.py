@@ -35,7 +35,7 @@ from .networks import (
     pair_kernel,
     sample,
 )
-from .numerics import Estimate
+from .numerics import Estimate, Loss, UpdateRule, best_momentum, best_rate, largest_rate
 from .operators import (
     adapt,
     entk,
@@ -52,8 +52,10 @@ from .operators import (
     trained_linearized,
 )
 from .report import plot, report
-from .theory.survival import signal_report
 from .theory.criticality import critical_init, depth_scales, edge_of_chaos, phase_diagram
+from .theory.parameterisations import mup, transfer, width_check
+from .theory.steps import check_schedule, layer_rates, trained_by_steps
+from .theory.survival import signal_report
 
 __all__ = [
     "ACTIVATIONS",
@@ -78,6 +80,7 @@ __all__ = [
     "KernelRecorder",
     "Kernels",
     "LayerNorm",
+    "Loss",
     "MaxPool",
     "Mix",
     "Mutant",
@@ -93,11 +96,15 @@ __all__ = [
     "Slice",
     "StabilityMonitor",
     "Status",
+    "UpdateRule",
     "Verdict",
     "__version__",
     "activation",
     "adapt",
+    "best_momentum",
+    "best_rate",
     "check",
+    "check_schedule",
     "critical_init",
     "depth_scales",
     "edge_of_chaos",
@@ -109,9 +116,12 @@ __all__ = [
     "influence",
     "jacobian",
     "kernel",
+    "largest_rate",
+    "layer_rates",
     "leaky_relu",
     "linearize",
     "load",
+    "mup",
     "ntk_by_layer",
     "ntk_operator",
     "ntk_spectrum",
@@ -126,5 +136,8 @@ __all__ = [
     "signal_report",
     "stable_rate",
     "taylor",
+    "trained_by_steps",
     "trained_linearized",
+    "transfer",
+    "width_check",
 ]

@@ -1,6 +1,7 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
+from .drift import Loss
 from .dynamics import Method
 from .eigenpairs import Eigenpairs, top_eigenpairs
 from .flow import Flow, FlowCode, gradient_flow
@@ -34,8 +35,20 @@ from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
 from .signal import Signals, SignalStrength, signal_strength, signals, strength
 from .stability import StabilityMonitor
 from .stable_rate import StableRate, stable_rate
+from .taps import Seen, Tap, Taps, find_taps, read_taps
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
+from .widths import (
+    MakeModel,
+    Optimizer,
+    SizedTap,
+    WidthRuns,
+    adapted_models,
+    loss_for,
+    role_of,
+    train_widths,
+    trained_tree,
+)
 
 __all__ = [
     "DIVERGED",
@@ -45,35 +58,46 @@ __all__ = [
     "FlowCode",
     "Inside",
     "KernelRecorder",
+    "Loss",
+    "MakeModel",
     "Method",
     "NTKSpectrum",
     "Objective",
+    "Optimizer",
     "Propagated",
     "Quadrature",
     "Rescaled",
     "Risk",
     "Run",
     "SampledKernels",
+    "Seen",
     "SignalStrength",
     "Signals",
+    "SizedTap",
     "SpectralDensity",
     "StabilityMonitor",
     "StableRate",
+    "Tap",
+    "Taps",
     "Trace",
     "TracedLayer",
     "Tridiagonal",
+    "WidthRuns",
     "WidthStudy",
+    "adapted_models",
     "alignment",
     "covariances_from",
     "drawn_trace",
     "empirical_nngp",
     "empirical_ntk",
     "extreme_eigenvalues",
+    "find_taps",
     "flat",
     "gradient_flow",
     "hessian_sharpness",
     "hidden_sizes",
     "layer_covariances",
+    "loss_for",
     "moments",
     "narrowed",
     "ntk_condition",
@@ -87,7 +111,9 @@ __all__ = [
     "parameter_names",
     "propagated",
     "quadrature",
+    "read_taps",
     "rescaled",
+    "role_of",
     "sampled_kernel",
     "signal_strength",
     "signals",
@@ -98,6 +124,8 @@ __all__ = [
     "top_pair",
     "trace",
     "train",
+    "train_widths",
+    "trained_tree",
     "tridiagonalise",
     "width_study",
 ]

@@ -1,6 +1,19 @@
 """Plots of results outside of a report; a file for each kind of result registers how it is drawn."""
 
+from .criticality import criticality_figures
 from .plot import draw, figures, plot
 from .signal import signal_figures
+from .steps import layer_figures, path_figures, schedule_figures
+from .width import transfer_figures, width_figures
 
-__all__ = ["draw", "figures", "plot", "signal_figures"]
+__all__ = [
+    "draw",
+    "figures",
+    "layer_figures",
+    "path_figures",
+    "plot",
+    "schedule_figures",
+    "signal_figures",
+    "transfer_figures",
+    "width_figures",
+]

@@ -1,0 +1,233 @@
+"""Is a model scaled with its width as muP demands, and if not, which tensor is to blame?"""
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from widthwise.claims import Status
+from widthwise.measure import Loss, MakeModel, Optimizer, WidthRuns, train_widths
+from widthwise.numerics import reject
+
+from .faults import TOLERANCE, Fault, faults, significant
+from .readings import Identity, Reading, identify, moment_of_reading, readings
+from .slopes import Slope, fitted
+
+_LEAST_RANGE = 4  # octaves are counted from the narrowest to the widest: fewer than two tell exponents badly
+
+
+@dataclass(frozen=True, eq=False)
+class WidthCheck:
+    r"""What a model does as its width grows, and whether that is muP.
+
+    ``status``: HOLDS ("PASS") where every pre-activation and the outputs move by $\Theta(1)$ and nothing grows,
+    VIOLATED ("FAIL"), or INCONCLUSIVE where intervals are too wide. ``regime``: "feature learning", "kernel" (stable,
+    but features stand still), "unstable" or "trivial". ``identity``: the parameterisation that was found. ``readings``:
+    exponents of every operation after ``moment`` steps. ``faults``: the tensor to blame first.
+    """
+
+    runs: WidthRuns
+    confidence: float
+    moment: int
+    readings: tuple[Reading, ...]
+    outputs: dict[str, Slope]
+    identity: Identity
+    faults: tuple[Fault, ...]
+    status: Status
+    regime: str
+    reasons: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """ "PASS", "FAIL" or "INCONCLUSIVE"."""
+        return {Status.HOLDS: "PASS", Status.VIOLATED: "FAIL"}.get(self.status, "INCONCLUSIVE")
+
+    @property
+    def culprit(self) -> str | None:
+        """The name of the tensor to blame."""
+        return self.faults[0].tensor if self.faults else None
+
+    def __str__(self) -> str:
+        identity = self.identity
+        named = (
+            identity.name if identity.name != "none of these" else f"none of the known (nearest: {identity.nearest})"
+        )
+        lines = [
+            f"{self.verdict}: {self.regime}; parameterisation: {named}, optimiser like {identity.optimiser}",
+            *self.reasons,
+            *(f"- {fault}" for fault in self.faults),
+            f"exponents in the width after {self.moment} steps:",
+            f"{'tensor':<28}{'role':<10}{'z at start':>16}{'change of z':>16}{'own update':>16}{'local rate':>16}",
+        ]
+        for one in self.readings:
+            cells = "".join(f"{slope!s:>16}" for slope in (one.start, one.change, one.own, one.rate))
+            lines.append(f"{one.name:<28}{one.role:<10}{cells}")
+        lines.append(f"{'outputs':<38}{self.outputs['output']!s:>16}{self.outputs['change']!s:>16}")
+        return "\n".join(lines)
+
+
+def width_check(
+    make_model: MakeModel,
+    optimizer: Optimizer,
+    data: tuple[Any, Any],
+    *,
+    widths: Sequence[int] = (64, 128, 256, 512, 1024),
+    seeds: int = 4,
+    steps: int = 5,
+    loss: Loss | None = None,
+    centred: bool = True,
+    confidence: float = 0.95,
+    tick: Callable[[], None] = lambda: None,
+) -> WidthCheck:
+    r"""Train a model at several widths, fit how every tensor scales, and say whether that is muP and what is to blame.
+
+    Sizes are fitted as $C_0n^pe^{C_1/n}$ in the width n. PASS: every pre-activation's change and that of the outputs is
+    $\Theta(1)$, and no tensor's initial scale or update is off by a power of n. Arguments: ``make_model(width, seed)``
+    returns any model that `adapt` takes; ``optimizer`` is an optax transformation or a function ``optimizer(width)``
+    that returns one, applied to the trainable arrays in the structure of the model's own library; ``data`` the inputs
+    (N, ...) and labels, all of them in each step; ``steps`` after the first show what a readout that starts at zero
+    hides; ``loss(outputs, labels)`` by default the cross-entropy of classes or half the mean square of targets, of
+    $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``tick()`` is called after each run.
+
+    Raises ``ValueError`` for fewer than four widths or two seeds, for models that do not grow with the width or ignore
+    the seed, for wrong data, and for a loss that is not finite at the start.
+
+    >>> import jax, numpy as np, optax, widthwise as ww
+    >>> def make_model(width, seed):
+    ...     keys, sizes = jax.random.split(jax.random.key(seed), 3), (2, width, width, 1)
+    ...     scales = (1.0, width**-0.5, 1.0 / width)
+    ...     w = [s * jax.random.normal(k, two) for s, k, two in zip(scales, keys, zip(sizes, sizes[1:]))]
+    ...     return lambda w, x: jax.numpy.tanh(jax.numpy.tanh(x @ w[0]) @ w[1]) @ w[2], w
+    >>> X = np.random.default_rng(0).normal(size=(8, 2))
+    >>> found = ww.width_check(make_model, optax.sgd(0.1), (X, X[:, :1]), widths=(32, 64, 128, 256))
+    >>> found.verdict, {fault.tensor for fault in found.faults}
+    ('FAIL', {'2', '0'})
+
+    Sources: yang2021tensor, yang2022tuning.
+    """
+    widths = _demand_widths(widths)
+    _demand_counts(seeds, steps, confidence)
+    runs = train_widths(
+        make_model, optimizer, data, widths=widths, seeds=seeds, steps=steps, loss=loss, centred=centred, tick=tick
+    )
+    return judge(runs, confidence)
+
+
+def judge(runs: WidthRuns, confidence: float = 0.95) -> WidthCheck:
+    """The verdict on runs that `train_widths` returned."""
+    _demand_start(runs)
+    moment = moment_of_reading(runs, confidence)
+    found = readings(runs, moment, confidence)
+    outputs = {
+        name: fitted(runs.widths, runs.outputs[name][:, :, at], confidence)
+        for name, at in (("output", 0), ("change", moment))
+    }
+    wrong = faults(found, runs)
+    status, regime, reasons = _status(runs, found, outputs, wrong, moment)
+    return WidthCheck(runs, confidence, moment, found, outputs, identify(found), wrong, status, regime, reasons)
+
+
+def _demand_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    chosen = tuple(widths)
+    whole = all(isinstance(one, numbers.Integral) and one > 0 for one in chosen)
+    if not whole or len(set(chosen)) < 4 or list(chosen) != sorted(set(chosen)):
+        reject(
+            f"widths={chosen}",
+            "An exponent with its correction needs four widths or more, positive whole numbers in rising order",
+            "Give for example widths=(64, 128, 256, 512)",
+        )
+    return tuple(map(int, chosen))
+
+
+def _demand_counts(seeds: int, steps: int, confidence: float) -> None:
+    if seeds < 2:
+        reject(
+            f"seeds={seeds}",
+            "An interval over seeds needs at least two of them, and is narrow from four on",
+            "Give seeds=4",
+        )
+    if steps < 1:
+        reject(f"steps={steps}", "At least one step is trained", "Give steps=5")
+    if not 0 < confidence < 1:
+        reject(
+            f"confidence={confidence}", "The confidence of an interval lies between 0 and 1", "Give for example 0.95"
+        )
+
+
+def _demand_start(runs: WidthRuns) -> None:
+    for step in (0, 1):
+        bad = np.any(runs.diverged == step, axis=1)
+        if bad.all() or (step == 0 and bad.any()):
+            width = runs.widths[int(np.argmax(bad))]
+            reject(
+                f"a loss that is not finite {'at the start' if step == 0 else 'after one step'} at width {width}",
+                "Exponents are read while numbers are finite",
+                "Look for NaN in the data or the model" if step == 0 else "Lower the learning rate",
+            )
+
+
+def _status(
+    runs: WidthRuns, found: Sequence[Reading], outputs: dict[str, Slope], wrong: Sequence[Fault], moment: int
+) -> tuple[Status, str, tuple[str, ...]]:
+    reasons = [*_divergence(runs)]
+    moved = [one for one in found if one.role in ("input", "hidden", "vector") and one.kind != "sum"]
+    explodes = [one.name for one in found if one.role != "fixed" and _above(one.change)]
+    explodes += [name for name, one in outputs.items() if _above(one)]
+    stands = [
+        one.name
+        for one in moved
+        if (significant(one.change, 0.0) and one.change.value < 0) or one.change.value == -math.inf
+    ]
+    regime = _regime(bool(explodes or reasons), len(stands) == len(moved), outputs["change"])
+    if moment < runs.steps:
+        reasons.append(f"exponents are read after step {moment}, where the outputs begin to grow with the width")
+    if runs.unseen:
+        reasons.append(f"not looked into: {', '.join(runs.unseen)}")
+    if wrong or explodes or _divergence(runs):
+        return Status.VIOLATED, regime, tuple(reasons)
+    judged = [one for one in found if one.role != "fixed"]
+    wide = [one.name for one in judged if _wide(one.rate) or (one.role != "attention" and _wide(one.change))]
+    if wide or runs.widths[-1] < _LEAST_RANGE * runs.widths[0]:
+        why = (
+            f"the intervals of {', '.join(wide[:4])} are too wide" if wide else "the widths are too close to each other"
+        )
+        return (
+            Status.INCONCLUSIVE,
+            regime,
+            (*reasons, f"{why} to tell exponents: use more seeds, and widths over four octaves"),
+        )
+    if regime != "feature learning":
+        return (
+            Status.VIOLATED,
+            regime,
+            (*reasons, f"changes that fade with the width: {', '.join(stands) or 'outputs'}"),
+        )
+    return Status.HOLDS, regime, tuple(reasons)
+
+
+def _divergence(runs: WidthRuns) -> list[str]:
+    at = [
+        (width, row[row >= 0].min()) for width, row in zip(runs.widths, runs.diverged, strict=True) if np.any(row >= 0)
+    ]
+    told = ", ".join(f"after step {step} at width {width}" for width, step in at)
+    return [f"the loss is no longer finite {told}"] if at else []
+
+
+def _above(slope: Slope) -> bool:
+    return significant(slope, 0.0) and slope.value > 0
+
+
+def _wide(slope: Slope) -> bool:
+    """An interval in which two neighbouring multiples of 1/2 lie; of what is zero or not asked for there is none."""
+    return math.isfinite(slope.value) and slope.half > 2 * TOLERANCE
+
+
+def _regime(explodes: bool, stands: bool, outputs: Slope) -> str:
+    if explodes:
+        return "unstable"
+    if outputs.value == -math.inf or (significant(outputs, 0.0) and outputs.value < 0):
+        return "trivial"
+    return "kernel" if stands else "feature learning"
