@@ -14,6 +14,7 @@ from widthwise.numerics import reject
 
 from .check import check_claims
 from .console import say, write_line
+from .critical import write_critical
 from .kernel import write_kernels
 from .list import list_claims
 from .report import write_report
@@ -26,7 +27,13 @@ Begin with `widthwise report`: it trains a network on a built-in data set and wr
 
 Exit status: 0 done, 1 a claim is violated, 2 the input cannot be used, 130 interrupted.
 """
-COMMANDS = {"report": write_report, "list": list_claims, "check": check_claims, "kernel": write_kernels}
+COMMANDS = {
+    "report": write_report,
+    "list": list_claims,
+    "check": check_claims,
+    "kernel": write_kernels,
+    "critical": write_critical,
+}
 _UNUSABLE, _INTERRUPTED = 2, 130
 
 

@@ -7,6 +7,7 @@ from .steps import layer_figures, path_figures, schedule_figures
 from .width import transfer_figures, width_figures
 
 __all__ = [
+    "criticality_figures",
     "draw",
     "figures",
     "layer_figures",

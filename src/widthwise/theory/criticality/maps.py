@@ -156,7 +156,8 @@ def dual_at(
         power, new_gap, slope, error = map(np.asarray, _duals(act)(jnp.asarray(q), jnp.asarray(gap)))
     if act.closed is None and act.smooth and np.max(error) > _ENOUGH and 4 * act.degree <= _MOST_TERMS:
         return dual_at(replace(act, degree=4 * act.degree), q, gap)
-    return power, Estimate(new_gap, error), Estimate(slope, error * moments(act, q).slope.value)
+    distinct, places = np.unique(q, return_inverse=True)
+    return power, Estimate(new_gap, error), Estimate(slope, error * moments(act, distinct).slope.value[places])
 
 
 @functools.lru_cache(maxsize=64)

@@ -83,7 +83,8 @@ def depth_scales(
         wanted: a name, an `Activation` or a function.
         weight_variance: $C_w$, above 0; a number or an array.
         bias_variance: $C_b$, at least 0; a number or an array that broadcasts with it.
-        start: the variance of the first layer, which decides between several fixed points.
+        start: the variance of the first layer, which decides between several fixed points. Half-stable ones, which
+            the least change of $C_w$ removes, are passed by; `critical_init` finds them.
 
     Raises ``ValueError`` for what is no activation, and for arguments outside of these ranges.
     Sources: poole2016exponential, schoenholz2017deep.

@@ -28,6 +28,7 @@ _SEARCH, _COUNT = (1e-4, 1e3), 400
 _SAME = 1e-10  # h is zero where it is below this everywhere
 _NOISE = 1e-9  # a sign of h counts where h exceeds this, and its error
 _GAP = 3  # so many grid steps apart two signs enclose a root, and not a plateau of noise
+_NEIGHBOURS = 3
 _COARSE = 1e-4  # variances whose h is known worse than this are left out
 _LEVEL = 1e-9  # |chi_parallel - 1| that differ by less are equal: the smallest variance is taken
 _EPS = 2.0**-52
@@ -174,7 +175,7 @@ def critical_init(wanted: str | Activation | Callable, *, search: tuple[float, f
     check_signal(act)
     scan = moments(act, K)
     imbalance = scan.imbalance
-    known = imbalance.error < _COARSE
+    known = _runs(imbalance.error < _COARSE)
     if not known.any():
         reject(
             f"activation {act.name!r}, whose moments are not known to 4 digits at any variance in {search}",
@@ -206,6 +207,13 @@ def _places(search: tuple[float, float]) -> np.ndarray:
     if not 0.0 < low < high < math.inf:
         reject(f"search={search}", "A range of variances goes from above 0 to more", "Give search=(1e-4, 1e3)")
     return np.geomspace(low, high, _COUNT)
+
+
+def _runs(known: np.ndarray) -> np.ndarray:
+    """Those that are known together with some neighbours: a single small error may be chance."""
+    window = np.lib.stride_tricks.sliding_window_view
+    inside = window(np.pad(known, _NEIGHBOURS, mode="edge"), 2 * _NEIGHBOURS + 1).all(axis=1)
+    return window(np.pad(inside, _NEIGHBOURS), 2 * _NEIGHBOURS + 1).any(axis=1)
 
 
 def _brackets(K: np.ndarray, imbalance: Estimate, known: np.ndarray) -> list[tuple[float, float]]:
