@@ -155,7 +155,7 @@ def _values(schedule: Callable, steps: int) -> Float[np.ndarray, " T"]:
     try:
         with jax.enable_x64(True):
             rates = np.asarray(jax.jit(jax.vmap(lambda step: jnp.asarray(schedule(step), float)))(jnp.arange(steps)))
-    except TypeError:  # it needs the step as a number of Python
+    except (TypeError, ValueError):  # it needs the step as a number of Python
         rates = np.array([checked_value(schedule, step) for step in range(steps)])
     wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
     if len(wrong):
