@@ -4,7 +4,7 @@ from ._version import __version__
 from .activations import ACTIVATIONS, Activation, activation, leaky_relu
 from .claims import AtLeast, AtMost, Claim, Equal, Mutant, Scaling, Status, Verdict, check, find
 from .data import Dataset, load
-from .measure import KernelRecorder, StabilityMonitor, ntk_spectrum, sampled_kernel, stable_rate
+from .measure import KernelRecorder, StabilityMonitor, lazy_or_rich, ntk_spectrum, sampled_kernel, stable_rate
 from .networks import (
     MLP,
     Apply,
@@ -118,6 +118,7 @@ __all__ = [
     "kernel",
     "largest_rate",
     "layer_rates",
+    "lazy_or_rich",
     "leaky_relu",
     "linearize",
     "load",

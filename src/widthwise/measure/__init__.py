@@ -29,6 +29,7 @@ from .ntk_spectrum import (
 from .objective import Objective
 from .propagated import Propagated, propagated
 from .recorder import KernelRecorder
+from .regime import LAZY, RICH, LazyOrRich, Moved, lazy_or_rich
 from .rescaled import Rescaled, rescaled
 from .sampled import SampledKernels, sampled_kernel
 from .sharpness import Risk, hessian_sharpness, ntk_quadrature, ntk_sharpness
@@ -52,15 +53,19 @@ from .widths import (
 
 __all__ = [
     "DIVERGED",
+    "LAZY",
+    "RICH",
     "Deviation",
     "Eigenpairs",
     "Flow",
     "FlowCode",
     "Inside",
     "KernelRecorder",
+    "LazyOrRich",
     "Loss",
     "MakeModel",
     "Method",
+    "Moved",
     "NTKSpectrum",
     "Objective",
     "Optimizer",
@@ -97,6 +102,7 @@ __all__ = [
     "hessian_sharpness",
     "hidden_sizes",
     "layer_covariances",
+    "lazy_or_rich",
     "loss_for",
     "moments",
     "narrowed",

@@ -58,6 +58,12 @@ class Trace:
     skipped: tuple[str, ...]
     found: Steps
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trace) and self.found is other.found and self.names == other.names
+
+    def __hash__(self) -> int:
+        return hash((id(self.found), self.names))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the layers, by the paths of their weights."""

@@ -83,7 +83,7 @@ _seen: dict[Any, Structure] = {}
 
 def structure(model: Callable, x: jax.ShapeDtypeStruct, plain: bool = False) -> Structure:
     """How a model uses its parameters on an input like x; ``plain`` takes every parameter as direct."""
-    key = _key(model, x, plain)
+    key = key_of(model, x, plain)
     if key in _seen:
         return _seen[key]
     found = _explored(model, x, plain)
@@ -94,7 +94,8 @@ def structure(model: Callable, x: jax.ShapeDtypeStruct, plain: bool = False) -> 
     return found
 
 
-def _key(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Any:
+def key_of(model: Callable, x: jax.ShapeDtypeStruct, plain: bool) -> Any:
+    """What models have in common that differ in the values of their arrays only; None where that cannot be told."""
     arrays, static = eqx.partition(model, eqx.is_array)
     leaves, tree = jax.tree.flatten(static)
     shapes = jax.tree.map(lambda one: (one.shape, str(one.dtype)), jax.tree.leaves(arrays))

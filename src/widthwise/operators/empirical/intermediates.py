@@ -13,6 +13,7 @@ from jaxtyping import Array
 from widthwise.numerics import reject
 
 from ..parameters import parameters
+from .factors import key_of
 from .uses import Origin, Use
 
 _graph: Any = None
@@ -22,7 +23,11 @@ with suppress(ImportError):  # a JAX without the names it needs
     _graph = graph
 
 
-@dataclass(frozen=True)
+_seen: dict[Any, "Steps"] = {}
+_KEPT = 32  # models whose steps are remembered
+
+
+@dataclass(frozen=True, eq=False)
 class Steps:
     """The uses of parameters by a model, in the order of execution; its outputs, how many and of what type.
 
@@ -42,7 +47,7 @@ class Steps:
 
 
 def steps(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
-    """Find the uses of parameters by a model for an input like x.
+    """Find the uses of parameters by a model for an input like x; for models that differ in values only, once.
 
     >>> model = jax.tree_util.Partial(lambda p, x: p["w"] @ x + p["b"], {"w": jnp.ones((2, 3)), "b": jnp.ones(2)})
     >>> found = steps(model, jax.ShapeDtypeStruct((3,), "float32"))
@@ -55,9 +60,17 @@ def steps(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
             "Signals are read off the steps of a model",
             "Install the version of JAX that this library was tested with",
         )
+    key = key_of(model, x, False)
+    if key in _seen:
+        return _seen[key]
     tape = _graph.Tape(outputs=[])
     out = eqx.filter_eval_shape(_walked, model, x, tape)
-    return Steps(tuple(tape.uses), dict(tape.scales), dict(tape.biases), out.size, out.dtype)
+    found = Steps(tuple(tape.uses), dict(tape.scales), dict(tape.biases), out.size, out.dtype)
+    if key is not None:
+        _seen[key] = found
+        for old in [*_seen][:-_KEPT]:
+            del _seen[old]
+    return found
 
 
 def intermediates(

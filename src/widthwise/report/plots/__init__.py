@@ -2,6 +2,7 @@
 
 from .criticality import criticality_figures
 from .plot import draw, figures, plot
+from .regime import regime_figures
 from .signal import signal_figures
 from .steps import layer_figures, path_figures, schedule_figures
 from .width import transfer_figures, width_figures
@@ -13,6 +14,7 @@ __all__ = [
     "layer_figures",
     "path_figures",
     "plot",
+    "regime_figures",
     "schedule_figures",
     "signal_figures",
     "transfer_figures",

@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 
 from widthwise.claims import Status, Verdict
-from widthwise.measure import Run
+from widthwise.measure import LAZY, Run
+from widthwise.measure import RICH as FEATURES
 
 from ..context import Context
 from ..experiment import PROBE, trained
@@ -20,8 +21,6 @@ from ..laziness import NAMES, Point, Reference, Study, reference, study
 from ..section import Formula, Number, Section, Table, Text
 from ..words import counted, maybe
 from .lazy_figures import certified_figure, distances, drifts, movement_table, ratios_figure, spoken, sweep_table
-
-LAZY, FEATURES = 0.1, 0.5
 
 
 @dataclass(frozen=True)
