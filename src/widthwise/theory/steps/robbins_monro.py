@@ -84,7 +84,7 @@ def check_schedule(
     not above 0, and a negative noise or start. Source: robbins1951stochastic, bartlett2021deep.
 
     >>> found = check_schedule(lambda step: 1.0 / (step + 1), curvature=1.0, noise=1.0)
-    >>> found.mean_square, found.almost_surely, round(65_536 * found.variance[-1, 0], 9)
+    >>> found.mean_square, found.almost_surely, round(float(65_536 * found.variance[-1, 0]), 9)
     (True, True, 1.0)
     >>> print(check_schedule(lambda step: 0.1, curvature=1.0, noise=1.0).mean_square)
     False
