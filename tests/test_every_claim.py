@@ -12,10 +12,12 @@ COVERED |= {f"LAZY-C{k}" for k in (1, 2, 3, 4, 7)}
 COVERED |= {f"INIT-{k}" for k in range(7, 14)} | {f"LAZY-{k}" for k in (15, 16, 17)}
 COVERED |= {f"KERN-{k}" for k in (2, *range(8, 16), *range(34, 40))} | {"HESS-4"}
 COVERED |= {f"INIT-{k}" for k in range(31, 37)} | {"HESS-27", "LAZY-32", "OPT-4", "OPT-8", "OPT-10"}
+COVERED |= {f"INIT-{k}" for k in (*range(2, 7), *range(14, 31))}
 # They follow flows of networks, or draw many of them.
 LONG = {"LAZY-5", "LAZY-6b", "LAZY-15", "LAZY-18", "LAZY-19", "LAZY-22", "LAZY-C2", "LAZY-C3", "LAZY-C7"}
 LONG |= {"HESS-4", "OPT-1", "OPT-3", "INIT-7", "KERN-2", "KERN-2b", "KERN-8b", "KERN-9", "KERN-14", "KERN-15"}
 LONG |= {"INIT-33", "INIT-35", "INIT-35b", "INIT-36", "INIT-36b", "OPT-4", "OPT-10", "OPT-10b"}
+LONG |= {f"INIT-{k}" for k in (2, 4, 6, 16, 18, 20, 22, 24, 25, 28, "29b", 30)}
 LONG |= {claim.id for claim in CLAIMS if claim.id.startswith(("KERN-10", "KERN-11", "KERN-12b", "KERN-13"))}
 
 

@@ -53,8 +53,7 @@ def edge_figures(result: EdgeOfChaos) -> tuple[Figure, ...]:
     caption = "Two near inputs neither merge nor part on the curve: ordered on its left, chaotic on its right."
     curve = Series("chi_perp = 1", weight, bias, role="predicted")
     title = f"Edge of chaos of {result.activation.name}"
-    labels = {"x_label": "weight variance", "y_label": "bias variance"}
-    return (Figure("edge-of-chaos", title, caption, (curve,), **labels, claims=("INIT-27",)),)
+    return (Figure("edge-of-chaos", title, caption, (curve,), "weight variance", "bias variance", claims=("INIT-27",)),)
 
 
 @figures.register
@@ -97,8 +96,17 @@ def correlation_figures(result: CorrelationMap) -> tuple[Figure, ...]:
     same = Series("unchanged", result.correlations, result.correlations, role="reference")
     title = f"Correlations in one layer of {result.activation.name}"
     caption = "Where the curve crosses the diagonal a correlation is kept; the slope there says how fast it is reached."
-    labels = {"x_label": "correlation before", "y_label": "correlation after"}
-    return (Figure("correlation-map", title, caption, (mapped, same), **labels, claims=("INIT-20",)),)
+    return (
+        Figure(
+            "correlation-map",
+            title,
+            caption,
+            (mapped, same),
+            "correlation before",
+            "correlation after",
+            claims=("INIT-20",),
+        ),
+    )
 
 
 @figures.register
@@ -108,8 +116,11 @@ def variance_figures(result: VarianceMap) -> tuple[Figure, ...]:
     same = Series("unchanged", result.variances, result.variances, role="reference")
     title = f"Variances in one layer of {result.activation.name}"
     caption = "Where the curve crosses the diagonal a variance is kept."
-    labels = {"x_label": "variance before", "y_label": "variance after"}
-    return (Figure("variance-map", title, caption, (mapped, same), **labels, claims=("INIT-19",)),)
+    return (
+        Figure(
+            "variance-map", title, caption, (mapped, same), "variance before", "variance after", claims=("INIT-19",)
+        ),
+    )
 
 
 @figures.register

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation, activation
 from widthwise.numerics import Estimate, reject

@@ -54,8 +54,8 @@ def moments(activation: Activation, variances: Float[np.ndarray, " k"]) -> Momen
 
     >>> from widthwise.activations import ACTIVATIONS
     >>> found = moments(ACTIVATIONS["tanh"], np.array([0.7]))
-    >>> found.growth.value.round(12), bool(found.growth.error < 1e-14)  # chi_parallel at a weight variance of 1
-    (array([0.249587598790]), True)
+    >>> round(float(found.growth.value[0]), 12), bool(found.growth.error < 1e-14)  # chi_parallel at C_w = 1
+    (0.24958759879, True)
     """
     K = np.asarray(variances, dtype=float)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

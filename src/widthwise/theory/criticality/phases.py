@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Shaped
+from jaxtyping import Float, Shaped
+from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation, activation
 from widthwise.numerics import Estimate, reject

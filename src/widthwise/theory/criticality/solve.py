@@ -212,8 +212,8 @@ def _places(search: tuple[float, float]) -> np.ndarray:
 def _runs(known: np.ndarray) -> np.ndarray:
     """Those that are known together with some neighbours: a single small error may be chance."""
     window = np.lib.stride_tricks.sliding_window_view
-    inside = window(np.pad(known, _NEIGHBOURS, mode="edge"), 2 * _NEIGHBOURS + 1).all(axis=1)
-    return window(np.pad(inside, _NEIGHBOURS), 2 * _NEIGHBOURS + 1).any(axis=1)
+    inside = np.all(window(np.pad(known, _NEIGHBOURS, mode="edge"), 2 * _NEIGHBOURS + 1), axis=1)
+    return np.any(window(np.pad(inside, _NEIGHBOURS), 2 * _NEIGHBOURS + 1), axis=1)
 
 
 def _brackets(K: np.ndarray, imbalance: Estimate, known: np.ndarray) -> list[tuple[float, float]]:
