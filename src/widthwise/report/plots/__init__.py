@@ -4,6 +4,7 @@ from .criticality import criticality_figures
 from .plot import draw, figures, plot
 from .regime import regime_figures
 from .signal import signal_figures
+from .stability import monitor_figures, rate_figures
 from .steps import layer_figures, path_figures, schedule_figures
 from .width import transfer_figures, width_figures
 
@@ -12,8 +13,10 @@ __all__ = [
     "draw",
     "figures",
     "layer_figures",
+    "monitor_figures",
     "path_figures",
     "plot",
+    "rate_figures",
     "regime_figures",
     "schedule_figures",
     "signal_figures",
