@@ -307,7 +307,7 @@ def test_the_report_is_whole_and_claims_no_limit(task, tmp_path):
     rate = 1e3 if task == "divergence" else None
     found = report(net(outputs=outputs), (X, y), quick=True, steps=30, learning_rate=rate, out=tmp_path)
     keys = [section.key for section in found.sections]
-    assert keys == ["summary", "model", "kernel", "learning-rate", "lazy", "training", "accuracy", "how"]
+    assert keys == ["summary", "model", "signals", "kernel", "learning-rate", "lazy", "training", "accuracy", "how"]
     page, data = found.page.read_text("utf-8"), json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert "no statement about infinite width" in page and "NNGP" not in page and "infinitely wide" not in page
     assert not data["partial"] and not any(section["verdicts"] for section in data["sections"].values())

@@ -33,6 +33,7 @@ from .sections import (
     own_kernel,
     own_lazy,
     own_model,
+    own_signals,
     own_summary,
     provenance,
     summary,
@@ -50,6 +51,7 @@ SECTIONS: tuple[tuple[str, Callable[[Context], Section]], ...] = (
 )
 OWN_SECTIONS: tuple[tuple[str, Callable[[Context], Section]], ...] = (
     ("Model and data", own_model.section),
+    ("Signals", own_signals.section),
     ("Kernel", own_kernel.section),
     ("Learning rate", learning_rate.section),
     ("Lazy or learning features", own_lazy.section),

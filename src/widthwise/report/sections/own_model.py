@@ -45,7 +45,8 @@ def _limit(own: Own) -> Text:
     digits = "" if own.precision == "float64" else f" The model is computed in {own.precision}, which it fixes itself."
     return (
         "No limit of infinite width is known here for a model that is brought, so this page makes no statement about "
-        "infinite width. Whatever it says was measured on this very model, or follows from its own linearisation."
+        "infinite width, except on the size of signals in a chain of dense layers. Whatever else it "
+        "says was measured on this very model, or follows from its own linearisation."
         f"{digits}"
     )
 
