@@ -28,7 +28,7 @@ class Quadratic(eqx.Module):
     def turned(self, key: Array) -> Float[Array, "d d"]:
         """The Hessian for a random rotation."""
         Q = random_rotation(key, len(self.spectrum))
-        return (Q * self.spectrum) @ Q.T
+        return (Q * self.spectrum[None]) @ Q.T
 
 
 def steady_factor(step: Callable[[Array], Array], start: Array, steps: int = 600) -> Float[Array, ""]:

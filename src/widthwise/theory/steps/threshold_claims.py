@@ -175,7 +175,7 @@ def _rated_threshold(setup: Rated, key: Array) -> np.ndarray:
 
 
 def _predict_rated(setup: Rated, power=0.5) -> Estimate:
-    effective = setup.jacobian * setup.rates**power
+    effective = setup.jacobian * setup.rates[None] ** power
     value = 2.0 / float(jnp.linalg.norm(effective, 2)) ** 2
     return Estimate(value, THRESHOLD_ERROR * value)
 
