@@ -23,16 +23,12 @@ CONVENTIONS = {
 class Loss:
     r"""A convention of the square loss for ``examples`` n and ``outputs`` k, $r_{ij} = f_j(x_i) - y_{ij}$.
 
-    ==================== =================================== =======================================
-    name                 L                                   where
-    ==================== =================================== =======================================
-    "half-sum"           $\frac12\sum_{ij}r_{ij}^2$          theory
-    "half-mean"          $\frac1{2n}\sum_{ij}r_{ij}^2$       this library's default
-    "half-mean-entries"  $\frac1{2nk}\sum_{ij}r_{ij}^2$      ``jnp.mean(optax.l2_loss(f, y))``
-    "sum"                $\sum_{ij}r_{ij}^2$                 ``torch.nn.MSELoss(reduction="sum")``
-    "mean"               $\frac1n\sum_{ij}r_{ij}^2$          sum over outputs, mean over examples
-    "mean-entries"       $\frac1{nk}\sum_{ij}r_{ij}^2$       ``jnp.mean((f - y)**2)``, ``MSELoss()``
-    ==================== =================================== =======================================
+    - ``"half-sum"``: $\frac12\sum_{ij}r_{ij}^2$;
+    - ``"half-mean"``: $\frac1{2n}\sum_{ij}r_{ij}^2$, this library's default;
+    - ``"half-mean-entries"``: $\frac1{2nk}\sum_{ij}r_{ij}^2$, ``jnp.mean(optax.l2_loss(f, y))``;
+    - ``"sum"``: $\sum_{ij}r_{ij}^2$, ``torch.nn.MSELoss(reduction="sum")``;
+    - ``"mean"``: $\frac1n\sum_{ij}r_{ij}^2$, summed over outputs and averaged over examples;
+    - ``"mean-entries"``: $\frac1{nk}\sum_{ij}r_{ij}^2$, ``jnp.mean((f - y)**2)`` and ``torch.nn.MSELoss()``.
 
     The Hessian of a model linear in its parameters is $sJ^\top J$, so that conventions differ in clocks only: the same
     path is walked in the same number of steps where $\eta s$ and $\eta\omega$ agree. Raises ``ValueError`` for an
