@@ -117,8 +117,8 @@ class Taps:
         return [jnp.zeros((count, *one.shape), one.dtype) for one in self.shapes]
 
 
-def find_taps(model: Callable, x: jax.ShapeDtypeStruct) -> Taps:
-    """Find the taps of a model that `adapt` returned, for an input like x.
+def find_taps(model: Callable, x: Any) -> Taps:
+    """Find the taps of a model that `adapt` returned, by one input or its shape and type.
 
     >>> from widthwise.operators import adapt
     >>> p = {"in": jnp.ones((3, 2)), "out": jnp.ones((1, 3))}
@@ -128,7 +128,8 @@ def find_taps(model: Callable, x: jax.ShapeDtypeStruct) -> Taps:
     """
     record = Record(parameter_names(model))
     leaves, _ = parameters(model)
-    seen = eqx.filter_eval_shape(lambda leaves, x: _walked(model, leaves, leaves, x, record)[1], leaves, x)
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    seen = jax.eval_shape(lambda leaves, x: _walked(model, leaves, leaves, x, record)[1], leaves, like)
     return Taps(tuple(_numbered(record.taps)), tuple(sorted(record.hidden)), record.names, tuple(seen.z))
 
 
@@ -306,7 +307,7 @@ def _mean_square(value: Value) -> Array:
     return jnp.mean((value.now / scale) ** 2)
 
 
-_KINDS = {"dot_general": "product", "conv_general_dilated": "convolution", "gather": "lookup"}
+_KINDS: dict[str, str] = {"dot_general": "product", "conv_general_dilated": "convolution", "gather": "lookup"}
 _KINDS |= {"add": "sum", "add_any": "sum", "sub": "sum", "mul": "scaling", "div": "scaling"}
 
 
@@ -315,7 +316,7 @@ def _sizes(eqn: Any, values: Sequence[Value]) -> tuple[str, int, int]:
     name = eqn.primitive.name
     at = next(at for at, value in enumerate(values) if value.start is not None)
     shape = np.shape(values[at].now)
-    kind = _KINDS.get(name, name)
+    kind = str(_KINDS.get(name, name))
     if kind == "product":
         summed, blocks = (side[at] for side in eqn.params["dimension_numbers"])
         fan_in = math.prod(shape[axis] for axis in summed)

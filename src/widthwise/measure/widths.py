@@ -48,11 +48,11 @@ class WidthRuns:
 
     ``taps`` (w, s, t, taps): by name "z", "change" (of z), "read", "own", "back". ``weights`` (w, s, t, parameters):
     "weight", "update", "gradient". ``outputs`` (w, s, t): "output", "change", "loss". ``spectral`` (w, s, taps):
-    "weight" at the start, "update" at the end, of products and convolutions. ``degree`` (w, 2, parameters):
-    d log|update| / d log|gradient| near the gradients of the last step, and far above them; ``coupled``: whether the
-    update of one parameter depends on the gradient of another (a clipped norm). ``factor`` (w, taps): the multiplier of
-    each tap; ``fans`` (w, taps, 2): its fan-in and fan-out. ``diverged`` (w, s): the first step
-    whose loss is not finite, or -1.
+    "weight" at the start, "update" at the end, of products and convolutions. ``degree`` (2, 2, parameters): at the
+    narrowest and the widest, d log|update| / d log|gradient| near the gradients of the last step, and far above them;
+    ``coupled``: whether the update of one parameter depends on the gradient of another (a clipped norm). ``factor``
+    (w, taps): the multiplier of each tap; ``fans`` (w, taps, 2): its fan-in and fan-out. ``diverged`` (w, s): the first
+    step whose loss is not finite, or -1.
     """
 
     widths: tuple[int, ...]
@@ -66,7 +66,7 @@ class WidthRuns:
     weights: dict[str, Float[np.ndarray, "w s t p"]]
     outputs: dict[str, Float[np.ndarray, "w s t"]]
     spectral: dict[str, Float[np.ndarray, "w s taps"]]
-    degree: Float[np.ndarray, "w 2 p"]
+    degree: Float[np.ndarray, "2 2 p"]
     factor: Float[np.ndarray, "w taps"]
     fans: Float[np.ndarray, "w taps 2"]
     coupled: bool
@@ -76,7 +76,7 @@ class WidthRuns:
 def train_widths(
     make_model: MakeModel,
     optimizer: Optimizer,
-    data: tuple[Any, Any],
+    data: Any,
     *,
     widths: Sequence[int],
     seeds: int = 4,
@@ -104,7 +104,9 @@ def train_widths(
         own, first = _Trainer(chosen, objective, X, Y, centred), models[width][0]
         runs = []
         for model in models[width]:
-            runs.append(own.run(_like(model, first, X[0]), steps, probed=model is first))
+            runs.append(
+                own.run(_like(model, first, X[0]), steps, probed=model is first and width in (widths[0], widths[-1]))
+            )
             tick()
         found.append(runs)
     return _gathered([*widths], seeds, steps, sized, models, found)
@@ -112,7 +114,7 @@ def train_widths(
 
 def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, first_seed: int = 0) -> list[Any]:
     """The models of one width; only the first one is tried out on X."""
-    first = adapt(make_model(width, first_seed), X)
+    first: Any = adapt(make_model(width, first_seed), X)
     others = [make_model(width, first_seed + seed) for seed in range(1, seeds)]
     # A module of PyTorch is translated by its inputs.
     return [
@@ -213,7 +215,7 @@ class _Trainer(eqx.Module):
         structure = jax.tree.structure(trained_tree(model))
         state = self.optimizer.init(jax.tree.unflatten(structure, start))
         z0, f0, factor = _before(model, self.X)
-        leaves, moments, gradient = start, [], start
+        leaves, last, moments, gradient = start, start, [], start
         for _ in range(steps + 1):
             stats, leaves_after, state, gradient = _advance(self, rebuild(leaves), start, state, z0, f0)
             moments.append(jax.tree.map(np.asarray, stats))
@@ -305,11 +307,12 @@ def largest_singular_value(A: Float[np.ndarray, "b i o"]) -> float:
     """
     if not np.all(np.isfinite(A)):
         return float("nan")
-    v = np.random.default_rng(0).normal(size=(A.shape[0], A.shape[2], 1)).astype(A.dtype)
+    size = float(np.max(np.abs(A), initial=0.0)) or 1.0
+    A, v = A / size, np.random.default_rng(0).normal(size=(A.shape[0], A.shape[2], 1)).astype(A.dtype)
     for _ in range(_POWER_STEPS):
         v = np.swapaxes(A, 1, 2) @ (A @ (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-30)))
     v = v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-30)
-    return float(np.max(np.linalg.norm(A @ v, axis=1)))
+    return size * float(np.max(np.linalg.norm(A @ v, axis=1)))
 
 
 def _degrees(optimizer: optax.GradientTransformation, params: Any, gradient: Any) -> tuple[np.ndarray, bool]:
@@ -355,10 +358,10 @@ def _gathered(
             name: np.array([[run["spectral"][at] for run in runs] for runs in found])
             for at, name in enumerate(("weight", "update"))
         },
-        degree=np.array([runs[0]["degree"][0] for runs in found]),
+        degree=np.array([runs[0]["degree"][0] for runs in (found[0], found[-1])]),
         factor=np.array([runs[0]["factor"] for runs in found]),
         fans=np.array([[(tap.fan_in, tap.fan_out) for tap in one.taps] for one in sized], dtype=float),
-        coupled=any(runs[0]["degree"][1] for runs in found),
+        coupled=any(runs[0]["degree"][1] for runs in (found[0], found[-1])),
         diverged=np.where(np.all(finite, axis=2), -1, np.argmin(finite, axis=2)),
         **grouped,
     )

@@ -16,11 +16,10 @@ Scaling a weight by $n^s$ takes Adam's rate with it once, not twice: (a + s, b -
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from widthwise.numerics import nearest, reject
 
-Optimiser = Literal["sgd", "adam"]
+Optimiser = str  # "sgd" or "adam"
 ROLES = ("input", "hidden", "output")
 
 

@@ -72,7 +72,7 @@ class WidthCheck:
 def width_check(
     make_model: MakeModel,
     optimizer: Optimizer,
-    data: tuple[Any, Any],
+    data: Any,
     *,
     widths: Sequence[int] = (64, 128, 256, 512, 1024),
     seeds: int = 4,

@@ -44,10 +44,10 @@ class Fault:
             "initial scale": "what it makes at the start",
             "learning rate": "what its update adds",
             "multiplier": "what it makes, at the start and by its update,",
-            "attention scale": "the change of its scores",
-            "epsilon": "its update, which follows its gradient,",
+            "attention scale": "its scores, for what they are made of,",
+            "epsilon": "its gradient, which its update follows,",
         }[self.cause]
-        verb = "grows" if self.measured.value > 0 else "goes"
+        verb = "grows" if self.measured.value > TOLERANCE else "falls" if self.measured.value < -TOLERANCE else "goes"
         return (
             f"{self.tensor} ({self.role}): {what} {verb} as n^{self.measured.value:.2f} (± {self.measured.half:.2f}), "
             f"expected n^{self.expected:g}: {self.advice}"
@@ -71,7 +71,7 @@ def _rank(fault: Fault) -> tuple[bool, bool, float, int]:
 
 def _of(one: Reading, runs: WidthRuns) -> list[Fault]:
     if one.role == "attention":
-        return _attention(one)
+        return _attention(one, runs)
     gain, rate = _gain(one), _rate(one)
     if (bitten := _epsilon(one, runs)) is not None:
         return [bitten, *([gain] if gain else [])]
@@ -142,13 +142,16 @@ def _is_multiplier(one: Reading, gain: Fault, rate: Fault) -> bool:
     return abs(rate.excess - times * gain.excess) <= TOLERANCE + rate.measured.half + gain.measured.half
 
 
-def _attention(one: Reading) -> list[Fault]:
-    found = []
-    for cause, measured in (("attention scale", one.rate), ("initial scale", one.gain)):
-        if significant(measured, 0.0) and measured.value > 0:
-            advice = "scale its scores by 1/d, not 1/sqrt(d), where d is the size of a head"
-            found.append(Fault(one.name, one.role, cause, measured, 0.0, advice))
-    return found[:1]
+def _attention(one: Reading, runs: WidthRuns) -> list[Fault]:
+    """At the start scores are of size m sqrt(d), later, of aligned queries and keys, m d: m is to be 1/d."""
+    at = next(at for at, tap in enumerate(runs.sized) if tap.tap.name == one.name)
+    sizes = runs.fans[[0, -1], at, 0]
+    growth = math.log(sizes[1] / sizes[0]) / math.log(runs.widths[-1] / runs.widths[0])
+    advice = "scale its scores by 1/d, not 1/sqrt(d), where d is the size of a head"
+    for measured, expected in ((one.gain, -0.5 * growth), (one.rate, 0.0)):
+        if significant(measured, expected) and measured.value > expected:
+            return [Fault(one.name, one.role, "attention scale", measured, expected, advice)]
+    return []
 
 
 def _epsilon(one: Reading, runs: WidthRuns) -> Fault | None:

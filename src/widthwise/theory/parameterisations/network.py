@@ -68,11 +68,11 @@ def draw(key: Array, n: int, depth: int, biases: bool) -> Weights:
     sizes = (_SIZE, *[n] * depth, 1)
     keys = jr.split(key, 2 * (depth + 1))
     w = tuple(jr.normal(k, sizes[at : at + 2]) for at, k in enumerate(keys[: depth + 1]))
-    b = tuple(0.3 * biases * (at < depth) * jr.normal(k, sizes[at + 1]) for at, k in enumerate(keys[depth + 1 :]))
+    b = tuple(0.3 * biases * (at < depth) * jr.normal(k, (sizes[at + 1],)) for at, k in enumerate(keys[depth + 1 :]))
     return Weights(w, b)
 
 
-def forward(weights: Weights, multipliers: Sequence[Array], X: Float[Array, "n d"]) -> list[Array]:
+def forward(weights: Weights, multipliers: Sequence[Array] | Array, X: Float[Array, "n d"]) -> list[Array]:
     """Pre-activations of every layer, the last of which are the outputs."""
     z, h = [], X / np.sqrt(_SIZE)
     for w, b, m in zip(*weights, multipliers, strict=True):
@@ -148,8 +148,13 @@ def kernel_regime(keys: Array, a: Array, n: int, rate: Array, steps: Array) -> F
             return forward(Weights(w, unbiased), multipliers, X)
 
         def kernel(w: Any) -> Array:
-            rows = [jnp.reshape(part, (_POINTS, -1)) for part in jax.jacrev(lambda w: z(w)[-1][:, 0])(w)]
-            return sum((part @ part.T for part in rows), jnp.zeros((_POINTS, _POINTS)))
+            pre, K, back = z(w), jnp.zeros((_POINTS, _POINTS)), jnp.ones((_POINTS, 1))
+            read = [X / np.sqrt(_SIZE), *(1.5 * jnp.tanh(one) for one in pre[:-1])]
+            for at in (2, 1, 0):
+                K = K + multipliers[at] ** 2 * (read[at] @ read[at].T) * (back @ back.T)
+                if at:
+                    back = multipliers[at] * (back @ w[at].T) * 1.5 * (1.0 - jnp.tanh(pre[at - 1]) ** 2)
+            return K
 
         z0, K0 = z(start), kernel(start)
         speed = rate / multipliers[2] ** 2 / n

@@ -123,7 +123,8 @@ def _reading(
         slope(entries["weight"]),
         slope(entries["update"]),
         slope(entries["gradient"]),
-        *(slope(runs.spectral[name][:, :, at]) for name in ("weight", "update")),
+        slope(runs.spectral["weight"][:, :, at]),
+        slope(runs.spectral["update"][:, :, at]),
         slope(gain),
         slope(rate),
     )

@@ -5,7 +5,7 @@ width.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class MuP:
                 "A function of the rate comes with the rate at the base width",
                 "Give optimizer(optax.adam, rate=1e-3)",
             )
-        transforms = {f"{one.rate:.6g}": base(rate * one.rate) for one in self.tensors}
+        transforms: dict[Hashable, Any] = {f"{one.rate:.6g}": base(rate * one.rate) for one in self.tensors}
         labels = [f"{one.rate:.6g}" for one in self.tensors]
         return optax.multi_transform(transforms, lambda params: jax.tree.unflatten(jax.tree.structure(params), labels))
 

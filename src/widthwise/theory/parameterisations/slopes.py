@@ -4,7 +4,7 @@ Legend: y (W, S) a size at W widths from S seeds; p the exponent of $y \sim C_0n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ ZERO = Slope(-math.inf, 0.0)
 UNKNOWN = Slope(math.nan, math.inf)
 
 
-def fitted(widths: Sequence[int], y: Float[np.ndarray, "W S"], confidence: float = 0.95) -> Slope:
+def fitted(widths: Iterable[float], y: Float[np.ndarray, "W S"], confidence: float = 0.95) -> Slope:
     r"""The exponent of the root mean square over seeds, with a jackknife interval over seeds.
 
     $y(n) = C_0n^pe^{C_1/n}$ is fitted to $\sqrt{\langle y^2\rangle}$; leaving out one seed at a time gives the standard
@@ -50,10 +50,10 @@ def fitted(widths: Sequence[int], y: Float[np.ndarray, "W S"], confidence: float
         return UNKNOWN
     if np.all(squares == 0):
         return ZERO
-    count = squares.shape[1]
+    sizes, count = np.asarray([*widths], dtype=float), squares.shape[1]
     means = [np.mean(squares, axis=1), *(np.mean(np.delete(squares, at, axis=1), axis=1) for at in range(count))]
     if any(np.any(mean <= 0) for mean in means):
         return UNKNOWN
-    value, *left = (exponent(widths, np.sqrt(mean)) for mean in means)
+    value, *left = (exponent(sizes, np.sqrt(mean)) for mean in means)
     spread = math.sqrt((count - 1) / count * np.sum((np.asarray(left) - np.mean(left)) ** 2))
     return Slope(value, float(stdtrit(count - 1, 0.5 + 0.5 * confidence)) * spread)

@@ -4,7 +4,7 @@ Legend: W widths, R rates, S seeds; $\eta^*(n)$ the best rate at width n, $p$ it
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,10 +45,10 @@ class Transfer:
 def transfer(
     make_model: MakeModel,
     optimizer: Callable[..., optax.GradientTransformation],
-    data: tuple[Any, Any],
+    data: Any,
     *,
     widths: Sequence[int],
-    rates: Sequence[float],
+    rates: Iterable[float],
     seeds: int = 4,
     steps: int = 20,
     loss: Loss | None = None,

@@ -1,0 +1,157 @@
+"""muP for models of one's own: roles, factors, optimisers, refusals; and the transfer of rates."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import widthwise as ww
+
+X = np.random.default_rng(0).normal(size=(4, 3))
+
+
+def equinox(width, seed):
+    return eqx.nn.MLP(3, 2, width, 2, key=jr.key(seed))
+
+
+def factors(found):
+    return {one.name: (one.role, one.initial, one.rate) for one in found.tensors}
+
+
+def test_roles_and_factors_of_adam():
+    found = factors(ww.mup(equinox, X, width=128, base_width=32))
+    assert found["layers.0.weight"] == ("input", 1.0, 1.0)
+    assert found["layers.1.weight"] == ("hidden", 1.0, 0.25)
+    assert found["layers.2.weight"] == ("output", 0.5, 0.25)
+    assert found["layers.2.bias"][::2] == ("fixed", 1.0)
+    # Equinox draws biases on the scale of 1/sqrt(fan-in), which falls with the width.
+    assert found["layers.1.bias"] == ("vector", 2.0, 1.0)
+
+
+def test_factors_of_sgd():
+    rates = {
+        name: rate
+        for name, (_, _, rate) in factors(ww.mup(equinox, X, width=128, base_width=32, optimiser="sgd")).items()
+    }
+    assert [rates[f"layers.{at}.weight"] for at in range(3)] == [4.0, 1.0, 0.25]
+    assert [rates[f"layers.{at}.bias"] for at in range(3)] == [4.0, 4.0, 1.0]
+
+
+def test_nothing_changes_at_the_base_width():
+    found = ww.mup(equinox, X, width=32, base_width=32)
+    assert {(one.initial, one.rate) for one in found.tensors} == {(1.0, 1.0)}
+
+
+@pytest.mark.parametrize("way", ["transformation", "factory"])
+def test_updates_are_those_of_the_base_times_the_factor(way):
+    found, model = ww.mup(equinox, X, width=64, base_width=32, optimiser="sgd"), equinox(64, 0)
+    params = eqx.filter(model, eqx.is_inexact_array)
+    chosen = found.optimizer(optax.sgd(0.1)) if way == "transformation" else found.optimizer(optax.sgd, rate=0.1)
+    updates, _ = chosen.update(jax.tree.map(jnp.ones_like, params), chosen.init(params), params)
+    for one, update in zip(found.tensors, jax.tree.leaves(updates), strict=True):
+        assert np.allclose(update, -0.1 * one.rate, rtol=1e-12)
+
+
+def test_a_model_is_rescaled_in_its_own_structure():
+    found, model = ww.mup(equinox, X, width=64, base_width=32), equinox(64, 0)
+    scaled = found.rescale(model)
+    assert np.allclose(scaled.layers[2].weight, model.layers[2].weight * 2**-0.5)
+    assert np.array_equal(scaled.layers[1].weight, model.layers[1].weight)
+    assert scaled.activation is model.activation
+    assert "layers.2.weight" in str(found)
+
+
+def linen(width, seed):
+    import flax.linen as nn
+
+    module = nn.Sequential([nn.Dense(width), nn.relu, nn.Dense(2)])
+    return module, module.init(jr.key(seed), X[:1].astype("float32"))
+
+
+def nnx(width, seed):
+    from flax import nnx
+
+    rngs = nnx.Rngs(seed)
+    return nnx.Sequential(nnx.Embed(5, width, rngs=rngs), nnx.Linear(width, 2, rngs=rngs))
+
+
+def test_linen_and_nnx():
+    rates = {name: (role, rate) for name, (role, _, rate) in factors(ww.mup(linen, X, width=64, base_width=32)).items()}
+    assert sorted(rates.values()) == [("fixed", 1.0), ("input", 1.0), ("output", 0.5), ("vector", 1.0)]
+    tokens = np.arange(4).reshape(2, 2) % 5
+    found = factors(ww.mup(nnx, tokens, width=64, base_width=16))
+    # Flax draws an embedding on the scale of 1/sqrt(features).
+    assert found["layers.0.embedding"] == ("input", 2.0, 1.0)
+    assert found["layers.1.kernel"] == ("output", 0.5, 0.25)
+
+
+def scores(power, tied=False):
+    def make_model(width, seed):
+        q, k, e = (jr.normal(key, (5, width)) for key in jr.split(jr.key(seed), 3))
+
+        def f(p, x):
+            a = jax.nn.softmax((x @ p["q"]) @ (x @ p["k"]).T * width**power) @ x
+            return (a @ p["q"] @ p["q"].T if tied else jnp.mean(a @ p["e"], axis=1)).ravel()
+
+        return f, {"q": q, "k": k, "e": e}
+
+    return make_model
+
+
+def test_the_scale_of_attention_is_told():
+    tokens = np.random.default_rng(0).normal(size=(2, 4, 5))
+    (told,) = ww.mup(scores(-0.5), tokens, width=64, base_width=32).advice
+    assert "attention" in told
+    assert "d^-0.5" in told
+    assert ww.mup(scores(-1.0), tokens, width=64, base_width=32).advice == ()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"with the same shapes .*layers.0.weight"):
+        ww.mup(lambda width, seed: equinox(8, seed), X, width=64, base_width=32)
+    with pytest.raises(ValueError, match="in the roles input, output"):
+        ww.mup(scores(-1.0, tied=True), np.ones((2, 4, 5)), width=64, base_width=32)
+    with pytest.raises(ValueError, match="'adam' and 'sgd'"):
+        ww.mup(equinox, X, width=64, base_width=32, optimiser="lion")
+    found = ww.mup(equinox, X, width=64, base_width=32)
+    with pytest.raises(ValueError, match="This scaling is for width 64"):
+        found.rescale(equinox(32, 0))
+    with pytest.raises(ValueError, match="without a rate"):
+        found.optimizer(optax.adam)
+
+
+def test_the_drift_of_the_best_rate_is_that_of_a_known_problem():
+    def make_model(width, seed):
+        return lambda w, x: width * jnp.sum(w)[None] + 0.0 * jnp.sum(x), jnp.full((1,), 0.01 * (1 + seed))
+
+    rates = np.logspace(-5, -1, 41)
+    found = ww.transfer(
+        make_model, optax.sgd, (np.ones((3, 2)), np.ones((3, 1))), widths=(8, 16, 32), rates=rates, seeds=2, steps=1
+    )
+    # The grid has ten rates to a decade.
+    assert found.drift.value == pytest.approx(-2.0, abs=0.1)
+    assert np.allclose(found.best, np.array([8.0, 16.0, 32.0]) ** -2, rtol=0.13)
+    assert found.at_edge == ()
+    assert "Transfer" in ww.plot(found).layout.title.text
+    scaled = ww.transfer(
+        make_model,
+        lambda rate, width: optax.sgd(rate / width**2),
+        (np.ones((3, 2)), np.ones((3, 1))),
+        widths=(8, 16, 32),
+        rates=np.logspace(-1, 1, 9),
+        seeds=2,
+        steps=1,
+    )
+    assert scaled.drift.value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_transfer_refuses_too_little():
+    with pytest.raises(ValueError, match="A drift needs three widths"):
+        ww.transfer(equinox, optax.sgd, (X, X[:, :2]), widths=(8, 16), rates=(0.1, 0.2, 0.3))
+    with pytest.raises(ValueError, match="not finite at width 8"):
+        ww.transfer(
+            equinox, optax.sgd, (X, X[:, :2]), widths=(8, 16, 32), rates=(1e200, 1e250, 1e300), seeds=2, steps=2
+        )
