@@ -188,7 +188,7 @@ def lazy_or_rich(
     >>> X = np.random.default_rng(0).normal(size=(10, 3))
     >>> wide = sample(MLP(width=512, depth=1).network(), jr.key(0), in_size=3)
     >>> found = lazy_or_rich(wide, (X, 0.1 * X[:, :1]), steps=20, alphas=(100.0,))
-    >>> found.dial[0].kernel[0] < found.own.kernel[0], found.word
+    >>> bool(found.dial[0].kernel[0] < found.own.kernel[0]), found.word
     (True, 'lazy')
     """
     X, y = np.asarray(data[0]), np.asarray(data[1])
