@@ -83,7 +83,7 @@ def test_gradients_of_many_outputs_are_right_on_average():
     assert np.allclose(found.gradient[:, -1], 1.0, rtol=1e-12)  # random signs have mean square one
 
 
-@pytest.mark.parametrize(("scale", "word"), [(0.7, "shrinking"), (2.5, "growing")])
+@pytest.mark.parametrize(("scale", "word"), [(0.7, "shrinking"), pytest.param(2.5, "growing", marks=pytest.mark.slow)])
 def test_words_for_gradients(scale, word):
     found = signal_report(lambda seed: (plain, drawn(scale, seed)), X, draws=4, jacobians=False)
     assert found.backward.word == word
@@ -94,6 +94,7 @@ def test_words_for_gradients(scale, word):
     assert found.critical == (("tanh", 1.0, 0.0),)
 
 
+@pytest.mark.slow
 def test_a_critical_network_of_the_library_survives():
     network = ww.MLP(width=128, depth=8, activation="relu")
     found = ww.signal_report(network, X, draws=6, jacobians=False)
@@ -102,6 +103,7 @@ def test_a_critical_network_of_the_library_survives():
     assert str(found).count("\n") == 10
 
 
+@pytest.mark.slow
 def test_two_inputs_become_alike_in_the_ordered_phase():
     network = ww.MLP(width=128, depth=10, activation="relu", weight_variance=0.8, bias_variance=0.5)
     found = ww.signal_report(network, X, draws=3, jacobians=False)
@@ -111,7 +113,7 @@ def test_two_inputs_become_alike_in_the_ordered_phase():
 
 
 def test_rescaling_reaches_its_target_exactly():
-    model = eqx.nn.MLP(16, 2, 24, 5, activation=jnp.tanh, key=jr.key(0))
+    model = eqx.nn.MLP(16, 2, 24, 3, activation=jnp.tanh, key=jr.key(0))
     found = signal_report(model, X, jacobians=False)
     better = found.rescale(model, target=1.5)
     assert isinstance(better, eqx.nn.MLP)
@@ -161,6 +163,7 @@ def test_a_silent_layer_is_called_dead():
     assert "zero in some layer" in found.sentence
 
 
+@pytest.mark.slow
 def test_other_frameworks_get_their_own_kind_back():
     torch = pytest.importorskip("torch")
     net = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))
@@ -173,6 +176,7 @@ def test_other_frameworks_get_their_own_kind_back():
     assert np.isclose(np.mean(z**2), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flax_modules_come_back_as_such():
     nnx, linen = pytest.importorskip("flax.nnx"), pytest.importorskip("flax.linen")
 
