@@ -61,7 +61,7 @@ def moment_of_reading(runs: WidthRuns, confidence: float) -> int:
     moved = np.all(runs.taps["own"][:, :, 1:, _trained(runs)] > 0, axis=(0, 1, 3))
     first = 1 + int(np.argmax(moved)) if np.any(moved) else runs.steps
     finite = np.all(np.isfinite(runs.outputs["change"]), axis=(0, 1))
-    last = int(np.max(np.flatnonzero(finite)))
+    last = max(1, int(np.max(np.flatnonzero(finite))))
     for step in range(1, last + 1):
         slope = fitted(runs.widths, runs.outputs["change"][:, :, step], confidence)
         if slope.value > _SAME and slope.value > slope.half:
@@ -77,9 +77,10 @@ def _trained(runs: WidthRuns) -> list[int]:
 
 def optimisers(runs: WidthRuns) -> tuple[Optimiser, ...]:
     """For each parameter, whether its update follows the size of its gradient ("sgd") or not ("adam")."""
-    far = runs.degree[-1, 1]
+    widest = -1 if np.any(np.isfinite(runs.degree[-1])) else 0
+    far = runs.degree[widest, 1]
     common = np.nanmedian(far) if np.any(np.isfinite(far)) else 1.0
-    here = runs.degree[-1, 0]
+    here = runs.degree[widest, 0]
     chosen = [at_here if runs.coupled else at_far for at_here, at_far in zip(here, far, strict=True)]
     return tuple("sgd" if (one if np.isfinite(one) else common) >= 0.5 else "adam" for one in chosen)
 

@@ -45,15 +45,17 @@ def fitted(widths: Iterable[float], y: Float[np.ndarray, "W S"], confidence: flo
     >>> print(fitted(n, np.stack([n**-0.5, 1.1 * n**-0.5, 0.9 * n**-0.5], axis=1)))
     -0.50 ± 0.00
     """
-    squares = np.asarray(y, dtype=float) ** 2
-    if not np.all(np.isfinite(squares)):
+    values = np.abs(np.asarray(y, dtype=float))
+    if not np.all(np.isfinite(values)):
         return UNKNOWN
-    if np.all(squares == 0):
+    if np.all(values == 0):
         return ZERO
+    scale = np.max(values, axis=1)  # squares of what grew without bounds would overflow
+    squares = (values / np.where(scale == 0, 1.0, scale)[:, None]) ** 2
     sizes, count = np.asarray([*widths], dtype=float), squares.shape[1]
     means = [np.mean(squares, axis=1), *(np.mean(np.delete(squares, at, axis=1), axis=1) for at in range(count))]
     if any(np.any(mean <= 0) for mean in means):
         return UNKNOWN
-    value, *left = (exponent(sizes, np.sqrt(mean)) for mean in means)
+    value, *left = (exponent(sizes, scale * np.sqrt(mean)) for mean in means)
     spread = math.sqrt((count - 1) / count * np.sum((np.asarray(left) - np.mean(left)) ** 2))
     return Slope(value, float(stdtrit(count - 1, 0.5 + 0.5 * confidence)) * spread)
