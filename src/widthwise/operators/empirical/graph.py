@@ -261,7 +261,7 @@ def _scaled(name: str, values: list[Value], shape: tuple[int, ...]) -> Origin | 
 
 def _number(array: Any) -> float | None:
     """A constant of one entry that is known while tracing."""
-    if np.size(array) != 1:
+    if np.size(array) != 1 or not jnp.issubdtype(jnp.result_type(array), np.number):  # such as a random key
         return None
     try:
         return float(np.asarray(array).reshape(()))
