@@ -1,7 +1,7 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
-from .drift import Loss
+from .drift import LossFunction
 from .dynamics import Method
 from .eigenpairs import Eigenpairs, top_eigenpairs
 from .flow import Flow, FlowCode, gradient_flow
@@ -62,7 +62,7 @@ __all__ = [
     "Inside",
     "KernelRecorder",
     "LazyOrRich",
-    "Loss",
+    "LossFunction",
     "MakeModel",
     "Method",
     "Moved",

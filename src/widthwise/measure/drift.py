@@ -21,7 +21,7 @@ from widthwise.operators import Frozen, empirical_kernel, parameters
 from .dynamics import risk
 from .signal import layers, pieces
 
-Loss = Callable[[Array, Any], Array]
+LossFunction = Callable[[Array, Any], Array]
 # How the features of one input are read off a model: from its parameters and the input, or outputs by their names.
 Features = Callable[[Any, Array], Any] | str | int | Sequence[str | int | tuple[str | int, ...]]
 
@@ -56,7 +56,7 @@ class Instrument:
 
 
 def instrument(
-    model: Callable, X: Array, Y: Array | None, loss: Loss | None = None, features: Features | None = None
+    model: Callable, X: Array, Y: Array | None, loss: LossFunction | None = None, features: Features | None = None
 ) -> Instrument:
     """The instrument for a model that `adapt` returned, and for all that differ from it in their arrays only."""
     places, read = layers_of(model), _reader(model, features)
@@ -132,7 +132,7 @@ def _hidden(network: Composed, x: Array) -> dict[str, Array]:
     return {f"hidden {place}": one for place, one in enumerate(inputs[1:], start=1)}
 
 
-def loss_of(labels: np.ndarray | None, outputs: int, loss: Loss | None) -> Loss | None:
+def loss_of(labels: np.ndarray | None, outputs: int, loss: LossFunction | None) -> LossFunction | None:
     """The loss that goes with the labels: of classes the cross-entropy, of targets half the mean square."""
     if labels is None or loss is not None:
         return loss if labels is not None else None

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from widthwise.numerics import reject
 from widthwise.operators import adapt
 
-from .drift import Features, Instrument, Loss, Start, columns, instrument, loss_of, ranks, similarity
+from .drift import Features, Instrument, LossFunction, Start, columns, instrument, loss_of, ranks, similarity
 from .drift_store import Stored, as_dataset, load, write
 from .kernels import alignment
 from .renew import renewed
@@ -108,7 +108,7 @@ class KernelRecorder:
         budget: float = 0.08,
         size: int = 64,
         seed: int = 0,
-        loss: Loss | None = None,
+        loss: LossFunction | None = None,
         features: Features | None = None,
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
@@ -232,7 +232,7 @@ class KernelRecorder:
         path: str | os.PathLike,
         model: Any,
         *,
-        loss: Loss | None = None,
+        loss: LossFunction | None = None,
         features: Features | None = None,
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from widthwise.numerics import reject
 from widthwise.operators import Frozen, adapt, parameters
 
-from .drift import Loss, cross_entropy, loss_of
+from .drift import LossFunction, cross_entropy, loss_of
 from .taps import Tap, Taps, find_taps, matrices, read_taps
 
 MakeModel = Callable[[int, int], Any]
@@ -81,7 +81,7 @@ def train_widths(
     widths: Sequence[int],
     seeds: int = 4,
     steps: int = 5,
-    loss: Loss | None = None,
+    loss: LossFunction | None = None,
     centred: bool = True,
     tick: Callable[[], None] = lambda: None,
 ) -> WidthRuns:
@@ -145,7 +145,7 @@ def _demand_data(data: Any) -> tuple[Array, Any]:
     return X, Y
 
 
-def loss_for(Y: Array, outputs: int, loss: Loss | None) -> Loss:
+def loss_for(Y: Array, outputs: int, loss: LossFunction | None) -> LossFunction:
     """The loss: the user's, or the one that goes with the labels; classes of several positions (N, s) too."""
     labels = np.asarray(Y)
     if loss is None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and outputs % labels.shape[1] == 0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from widthwise.claims import Status
-from widthwise.measure import Loss, MakeModel, Optimizer, WidthRuns, train_widths
+from widthwise.measure import LossFunction, MakeModel, Optimizer, WidthRuns, train_widths
 from widthwise.numerics import reject
 
 from .faults import TOLERANCE, Fault, faults, significant
@@ -77,7 +77,7 @@ def width_check(
     widths: Sequence[int] = (64, 128, 256, 512, 1024),
     seeds: int = 4,
     steps: int = 5,
-    loss: Loss | None = None,
+    loss: LossFunction | None = None,
     centred: bool = True,
     confidence: float = 0.95,
     tick: Callable[[], None] = lambda: None,

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
-from widthwise.measure import Loss, MakeModel, adapted_models, loss_for, trained_tree
+from widthwise.measure import LossFunction, MakeModel, adapted_models, loss_for, trained_tree
 from widthwise.numerics import reject
 from widthwise.operators import parameters
 
@@ -51,7 +51,7 @@ def transfer(
     rates: Iterable[float],
     seeds: int = 4,
     steps: int = 20,
-    loss: Loss | None = None,
+    loss: LossFunction | None = None,
     confidence: float = 0.95,
 ) -> Transfer:
     r"""Train at each width with each rate, and fit how the best rate drifts, $\eta^*(n) \propto n^p$.
@@ -103,7 +103,7 @@ def _losses(
     rates: Sequence[float],
     seeds: int,
     steps: int,
-    loss: Loss | None,
+    loss: LossFunction | None,
 ) -> Float[np.ndarray, "R S"]:
     """The losses at the end, at one width."""
     X, Y = data

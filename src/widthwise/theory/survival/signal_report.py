@@ -135,7 +135,7 @@ class SignalReport:
         """What was given as an adapted model, bare parameters with the function of the report's own."""
         own = jax.tree.structure(self.model.parameters)  # pyright: ignore[reportFunctionMemberAccess]
         if jax.tree.structure(given) == own and not isinstance(given, eqx.Module):
-            return eqx.tree_at(lambda one: one.parameters, self.model, jax.tree.map(jnp.asarray, given))
+            return eqx.tree_at(lambda one: one.parameters, self.model, jax.tree.map(jnp.asarray, given))  # pyright: ignore[reportFunctionMemberAccess]
         return _adapted(given, self.X, self.options)
 
     def _trend(self, values: Float[np.ndarray, "r h"]) -> Trend:
