@@ -62,6 +62,7 @@ def catapult_orbit(X: float, Y: float, steps: int) -> Float[np.ndarray, "t 2"]:
     [2.99, 0.039601]
     """
     _demand_point(X, Y)
+    X, Y = float(X), float(Y)
     orbit = [(X, Y)]
     for _ in range(steps):
         X, Y = _thrown(X, Y)
@@ -82,6 +83,7 @@ def catapult_limit(X: float, Y: float, most: int = 1_000_000) -> CatapultPoint:
     (1.8928807, 0.00534)
     """
     _demand_point(X, Y)
+    X, Y = float(X), float(Y)
     peak = Y
     for step in range(most):
         if Y <= 1e-25 and X < 2.0:
