@@ -19,6 +19,7 @@ from widthwise.operators import adapt, parameters
 
 HERE = Path(__file__).parent
 _REPEATS = 5
+_FRESH = 0.03  # of a random vector in each start, as in the monitor
 _WIDTH, _INPUTS = 700, 64  # 64-700-700-700-10 has 1.03 million parameters
 
 
@@ -27,7 +28,7 @@ def network(dtype: str, width: int = _WIDTH):
     model = eqx.nn.MLP(_INPUTS, 10, width, 3, activation=jnp.tanh, dtype=dtype, key=jax.random.key(0))
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(512, _INPUTS)).astype(dtype), rng.normal(size=(512, 10)).astype(dtype)
-    return model, Objective(jnp.asarray(X), jnp.asarray(Y), "squared-mean")
+    return model, Objective(jnp.asarray(X), jnp.asarray(Y), "half-mean")
 
 
 def best(call) -> float:
@@ -59,8 +60,8 @@ def products(dtype: str) -> dict:
     return found | {"product_over_gradient": one / unit, "product_of_eight_over_gradient": many / unit / 8}
 
 
-def eigenvalue(dtype: str, steps: int = 6, between: int = 10) -> dict:
-    """The top eigenvalue, warm-started from that of ten steps of training before, against one from 40 products."""
+def eigenvalue(dtype: str, steps: int = 9, between: int = 10) -> dict:
+    """The top eigenvalue, warm-started from that of ten steps of training before, against one from 30 products more."""
     model, loss = network(dtype)
     leaves, rebuild = parameters(adapt(model))
     gradient = jax.jit(lambda w: jax.grad(lambda w: loss(rebuild(w)))(w))
@@ -72,17 +73,17 @@ def eigenvalue(dtype: str, steps: int = 6, between: int = 10) -> dict:
     for _ in range(3):
         for _ in range(between):
             leaves = tuple(w - rate * g for w, g in zip(leaves, gradient(leaves), strict=True))
-        scale = 0.1 * (sum(float(jnp.vdot(v, v)) for v in vector) / sum(float(jnp.vdot(v, v)) for v in start)) ** 0.5
+        scale = _FRESH * (sum(float(jnp.vdot(v, v)) for v in vector) / sum(float(jnp.vdot(v, v)) for v in start)) ** 0.5
         mixed = tuple(v + scale * s for v, s in zip(vector, start, strict=True))
         value, _, vector = look(leaves, mixed, steps)
-        exact = float(look(leaves, start, 40)[0])
+        exact = float(look(leaves, vector, 30)[0])
         errors.append(abs(float(value) / exact - 1.0))
     cost = best(lambda: look(leaves, mixed, steps)) / best(lambda: gradient(leaves))
     found = {"name": f"top eigenvalue, warm, {dtype}", "products": steps, "gradient_equivalents": cost}
-    return found | {"largest_relative_error": max(errors), "eigenvalue": exact}
+    return found | {"relative_errors": errors, "eigenvalue": exact}
 
 
-def monitor(seconds: float = 60.0) -> dict:
+def monitor(seconds: float = 90.0) -> dict:
     """The share of the wall time that the monitor takes by itself, and the training's time with and without it."""
     model, loss = network("float32", 256)
     X, Y = np.asarray(loss.X), np.asarray(loss.Y)

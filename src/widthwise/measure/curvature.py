@@ -24,7 +24,7 @@ from .objective import Custom, Objective, gauss_newton_product, hessian_product
 from .response import Leaves, Response, answers, is_preconditioned, probe, read_response, reject_signs, unrecognised
 
 Starts = dict[str, Leaves]
-_FRESH = 0.1  # the part of a random vector in each start, which finds a curvature that has overtaken the last one
+_FRESH = 0.03  # the part of a random vector in each start, which finds a curvature that has overtaken the last one
 _SURE = 0.03  # a residual of this part of an eigenvalue leaves about its square as the error
 _ROUNDS = 4
 _SOMETIMES = (optax.MultiStepsState, optax.LookaheadState)

@@ -35,7 +35,7 @@ def quadratic_orbit(
     part is derived here.
 
     >>> r, kernel = quadratic_orbit(0.5, 1.0, 1.0, 1e-6, 0.5, 100)
-    >>> round(kernel[-1] - 1.0, 12)
+    >>> round(float(kernel[-1] - 1.0), 10)
     -1.75e-06
     """
     if not (rate > 0 and kernel > 0 and c >= 0):
