@@ -74,7 +74,7 @@ def width_check(
     optimizer: Optimizer,
     data: Any,
     *,
-    widths: Sequence[int] = (64, 128, 256, 512, 1024),
+    widths: Sequence[Any] = (64, 128, 256, 512, 1024),
     seeds: int = 4,
     steps: int = 5,
     loss: LossFunction | None = None,
@@ -130,7 +130,7 @@ def judge(runs: WidthRuns, confidence: float = 0.95) -> WidthCheck:
     return WidthCheck(runs, confidence, moment, found, outputs, identify(found), wrong, status, regime, reasons)
 
 
-def _demand_widths(widths: Sequence[int]) -> tuple[int, ...]:
+def _demand_widths(widths: Sequence[Any]) -> tuple[int, ...]:
     chosen = tuple(widths)
     whole = all(isinstance(one, numbers.Integral) and one > 0 for one in chosen)
     if not whole or len(set(chosen)) < 4 or list(chosen) != sorted(set(chosen)):
