@@ -45,6 +45,23 @@ def test_nothing_changes_at_the_base_width():
     assert {(one.initial, one.rate) for one in found.tensors} == {(1.0, 1.0)}
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_below_the_base_width_factors_are_the_inverse_ones(optimizer):
+    up = ww.mup(equinox, X, width=16, base_width=8, optimiser=optimizer)
+    down = ww.mup(equinox, X, width=8, base_width=16, optimiser=optimizer)
+    for one, other in zip(up.tensors, down.tensors, strict=True):
+        assert (one.name, one.role, one.shape, one.base_shape) == (
+            other.name,
+            other.role,
+            other.base_shape,
+            other.shape,
+        )
+        assert (one.initial * other.initial, one.rate * other.rate) == pytest.approx((1.0, 1.0), rel=1e-12)
+    # The readout: rates go as 1/n, and standard deviations as 1/n where Equinox draws them on the scale of n^(-1/2).
+    assert factors(down)["layers.2.weight"] == ("output", pytest.approx(2**0.5), 2.0)
+    assert down.rescale(equinox(8, 0)).layers[2].weight.shape == (2, 8)
+
+
 @pytest.mark.parametrize("way", ["transformation", "factory"])
 def test_updates_are_those_of_the_base_times_the_factor(way):
     found, model = ww.mup(equinox, X, width=64, base_width=32, optimiser="sgd"), equinox(64, 0)
@@ -107,6 +124,13 @@ def test_the_scale_of_attention_is_told():
     assert "attention" in told
     assert "d^-0.5" in told
     assert ww.mup(scores(-1.0), tokens, width=64, base_width=32).advice == ()
+
+
+@pytest.mark.parametrize("name", ["width", "base_width"])
+@pytest.mark.parametrize("value", [0, -8, 64.0, "64", True])
+def test_widths_are_whole_numbers_from_one_on(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r}. {name} is a whole number of at least 1. Give"):
+        ww.mup(equinox, X, **{"width": 16, "base_width": 8, name: value})
 
 
 def test_refusals():

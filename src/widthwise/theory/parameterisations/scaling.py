@@ -17,7 +17,7 @@ import optax
 from jax.typing import ArrayLike
 
 from widthwise.measure import MakeModel, Tap, adapted_models, find_taps, read_taps, role_of
-from widthwise.numerics import reject
+from widthwise.numerics import demand_count, reject
 from widthwise.operators import parameters
 
 from .abc import Optimiser
@@ -112,8 +112,8 @@ def mup(
     make_model: MakeModel,
     X: ArrayLike,
     *,
-    width: int,
-    base_width: int,
+    width: Any,
+    base_width: Any,
     optimiser: Optimiser = "adam",
     seed: int = 0,
 ) -> MuP:
@@ -124,11 +124,11 @@ def mup(
     to be constant for inputs, $\propto m_{in}^{-1/2}$ for hidden tensors and $\propto m_{in}^{-1}$ for outputs; how
     those of the model go with its width is measured, and corrected. Rates are multiplied by $m_{in}^{-1}$ with Adam
     (hidden, output), and by $m_{out}$ (input, vector), $m_{out}/m_{in}$ (hidden) and $m_{in}^{-1}$ (output) with SGD.
-    At the base width everything stays as it is.
+    At the base width everything stays as it is; below it the factors are the inverse ones.
 
     Arguments: ``make_model(width, seed)`` as for `width_check`; ``X`` a few inputs (N, ...); ``optimiser`` "adam" (and
-    others whose update does not hang on the gradient's size) or "sgd". Raises ``ValueError`` for a model that does not
-    grow, and for one tensor in two roles.
+    others whose update does not hang on the gradient's size) or "sgd". Raises ``ValueError`` for widths that are
+    no whole numbers from 1 on, for a model that does not grow, and for one tensor in two roles.
 
     >>> import numpy as np, optax, equinox as eqx, widthwise as ww
     >>> make_model = lambda width, seed: eqx.nn.MLP(2, 1, width, 2, key=jax.random.key(seed))
@@ -141,29 +141,31 @@ def mup(
     """
     if optimiser not in ("sgd", "adam"):
         reject(f"optimiser={optimiser!r}", "Known are 'adam' and 'sgd'", "Choose the one that is nearer to yours")
-    inputs = jnp.asarray(X)
-    other = width if width != base_width else 2 * base_width
-    narrow, wide = (adapted_models(make_model, one, 1, inputs[:2], seed)[0] for one in (base_width, other))
+    width, base_width = demand_count("width", width, least=1), demand_count("base_width", base_width, least=1)
+    inputs, sign = jnp.asarray(X), (width > base_width) - (width < base_width)
+    # Roles are told by what grows, so that the narrower of the two comes first.
+    least, most = sorted((base_width, width if width != base_width else 2 * base_width))
+    narrow, wide = (adapted_models(make_model, one, 1, inputs[:2], seed)[0] for one in (least, most))
     example = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
     pairs = [*zip(find_taps(narrow, example).taps, find_taps(wide, example).taps, strict=True)]
     names = find_taps(narrow, example).names
     leaves, others = parameters(narrow)[0], parameters(wide)[0]
-    _demand_growth(names, leaves, others, base_width, other)
+    _demand_growth(names, leaves, others, least, most)
     tensors = []
     for at, (name, small, large) in enumerate(zip(names, leaves, others, strict=True)):
         role, fans = _role(name, [pair for pair in pairs if at in pair[0].leaves], small, large)
-        scaled = _scaling(role, fans, optimiser, small, large)
-        shape = large.shape if width != base_width else small.shape
-        tensors.append(ScaledTensor(name, role, small.shape, shape, *(scaled if width != base_width else (1.0, 1.0))))
+        initial, rate = (factor**sign for factor in _scaling(role, fans, optimiser, small, large))
+        base, shape = (large if sign < 0 else small).shape, (large if sign > 0 else small).shape
+        tensors.append(ScaledTensor(name, role, base, shape, initial, rate))
     advice = _attention_advice((narrow, wide), pairs, inputs[0])
     return MuP(width, base_width, optimiser, tuple(tensors), advice)
 
 
-def _demand_growth(names: Sequence[str], leaves: Sequence[Any], others: Sequence[Any], base: int, other: int) -> None:
+def _demand_growth(names: Sequence[str], leaves: Sequence[Any], others: Sequence[Any], least: int, most: int) -> None:
     if all(small.shape == large.shape for small, large in zip(leaves, others, strict=True)):
         listed = ", ".join(f"{name} {leaf.shape}" for name, leaf in zip(names, leaves, strict=True))
         reject(
-            f"models of widths {base} and {other} with the same shapes ({listed})",
+            f"models of widths {least} and {most} with the same shapes ({listed})",
             "make_model(width, seed) builds layers whose shapes grow with the width",
             "Use its first argument as the number of hidden units, channels or features",
         )
