@@ -86,7 +86,8 @@ def test_width_makes_the_ntk_parameterisation_lazy_and_not_the_mean_field_one():
         ({"draws": 1}, "at least two of them"),
         ({"widths": (32, 64), "draws": None}, "make_model"),
         ({"alphas": (0.0,)}, "positive numbers"),
-        ({"model": (lambda w, x: w @ x, np.ones((3, 4))), "draws": None}, "Inputs are"),
+        ({"data": (X, np.ones((8, 3)))}, "one target for each output"),
+        ({"model": (lambda w, x: w @ x, np.ones((3, 4))), "draws": None}, "one target for each output"),
     ],
 )
 def test_bad_input_is_refused(change, said):

@@ -18,18 +18,18 @@ def linear(params, x):
     return params["w"] @ x
 
 
-def rate(loss="squared-mean", data=(X, Y), **words):
+def rate(loss="half-mean", data=(X, Y), **words):
     return ww.stable_rate(linear, data, loss, params=PARAMS, **words)
 
 
-@pytest.mark.parametrize(("loss", "top"), [("squared-mean", 1.0), ("squared-sum", 4.0)])
+@pytest.mark.parametrize(("loss", "top"), [("half-mean", 1.0), ("half-sum", 4.0)])
 def test_the_curvature_of_a_linear_model_follows_the_convention(loss, top):
     found = rate(loss)
     for kind in ("hessian", "ntk"):
         assert abs(found.curvature[kind].value - top) <= found.curvature[kind].error + 1e-12
         assert found.largest[kind].value == pytest.approx(2.0 / top, rel=1e-9)
     assert found.margin == {} and found.threshold is None
-    assert ("1/(2n)" in str(found)) == (loss == "squared-mean")
+    assert ("1/(2n)" in str(found)) == (loss == "half-mean")
 
 
 def test_a_loss_of_ones_own_has_the_hessian_alone():
@@ -103,9 +103,11 @@ def test_a_loss_without_curvature_bears_every_rate():
         ({"optimizer": optax.lion(0.1), "rate": 0.1}, "size of the gradient"),
         ({"optimizer": optax.sign_sgd(0.1), "rate": 0.1}, "size of the gradient"),
         ({"at": "nowhere"}, "at='nowhere'"),
+        ({"optimizer": optax.sgd(0.1, momentum=0.9), "rate": 0.5}, "rate=0.5 with an optimiser that was made with 0.1"),
+        ({"loss": Y}, "one pair"),
         ({"steps": 0}, "steps=0"),
         ({"rate": -1.0}, "rate"),
-        ({"loss": "squared"}, "did you mean 'squared-sum'|did you mean 'squared-mean'"),
+        ({"loss": "half"}, "did you mean 'half-sum'|did you mean 'half-mean'"),
         ({"loss": lambda model, data: 0.0, "at": "ntk"}, "loss of your own"),
         ({"loss": lambda model, data: jnp.log(-jnp.sum(model(jnp.ones(2)) ** 2) - 1.0)}, "loss is nan"),
         ({"loss": "cross-entropy"}, "needs classes"),

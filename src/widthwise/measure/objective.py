@@ -14,13 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.numerics import nearest, reject
+from widthwise.numerics import Loss, nearest, reject
 
 from .drift import cross_entropy, half_mean_square
 
 CONVENTIONS = {
-    "squared-mean": "L = 1/(2n) sum_i |f(x_i) - y_i|^2",
-    "squared-sum": "L = 1/2 sum_i |f(x_i) - y_i|^2",
+    "half-sum": "L = 1/2 sum_i |f(x_i) - y_i|^2",
+    "half-mean": "L = 1/(2n) sum_i |f(x_i) - y_i|^2",
+    "half-mean-entries": "L = 1/(2nk) sum_i |f(x_i) - y_i|^2",
+    "sum": "L = sum_i |f(x_i) - y_i|^2",
+    "mean": "L = 1/n sum_i |f(x_i) - y_i|^2",
+    "mean-entries": "L = 1/(nk) sum_i |f(x_i) - y_i|^2",
     "cross-entropy": "L = 1/n sum_i (log sum_j exp f_j(x_i) - f_{y_i}(x_i))",
 }
 
@@ -28,7 +32,7 @@ CONVENTIONS = {
 class Objective(eqx.Module):
     r"""A loss of the outputs on labelled inputs, by its name in ``CONVENTIONS``.
 
-    >>> loss = Objective(jnp.ones((2, 1)), jnp.zeros((2, 1)), "squared-mean")
+    >>> loss = Objective(jnp.ones((2, 1)), jnp.zeros((2, 1)), "half-mean")
     >>> float(loss(lambda x: 3 * x))
     4.5
     """
@@ -53,8 +57,8 @@ class Objective(eqx.Module):
         """The loss of these outputs."""
         if self.name == "cross-entropy":
             return cross_entropy(outputs, self.Y)
-        mean = half_mean_square(outputs, self.Y)
-        return mean if self.name == "squared-mean" else len(self.X) * mean
+        n, k = outputs.shape
+        return Loss(self.name, n, k).scale * n * half_mean_square(outputs, self.Y)
 
 
 class Custom(eqx.Module):
@@ -72,22 +76,28 @@ class Custom(eqx.Module):
         return f"L = {getattr(self.function, '__name__', type(self.function).__name__)}(model, data)"
 
 
-def objective(data: Any, loss: str | Callable, size: int | None = None, seed: int = 0) -> Objective | Custom:
+def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> Objective | Custom:
     r"""The loss on data: a function of (model, data), or by name on a pair (X, y).
 
     ``size``: so many rows of a pair, drawn by ``seed``. Raises ``ValueError`` for an unknown name and data that do
     not fit.
 
-    >>> objective((np.ones((3, 2)), np.zeros((3, 1))), "squared-sum").convention
+    >>> objective((np.ones((3, 2)), np.zeros((3, 1))), "half-sum").convention
     'L = 1/2 sum_i |f(x_i) - y_i|^2'
     """
+    if not callable(loss) and not isinstance(loss, str):
+        reject(
+            f"a loss of type {type(loss).__name__}",
+            "Data are one pair (X, y), and a loss is its name or a function of (model, data)",
+            "Give (X, y) in one pair, and for example loss='half-mean'",
+        )
     if callable(loss):
         return Custom(loss, jax.tree.map(jnp.asarray, data))
     if loss not in CONVENTIONS:
         reject(
             f"loss={loss!r}{nearest(loss, CONVENTIONS)}",
             f"A loss is a function of (model, data), or one of {', '.join(CONVENTIONS)}",
-            "Give for example loss='squared-mean'",
+            "Give for example loss='half-mean'",
         )
     X, Y = _pair(data)
     _demand_labels(Y, loss)

@@ -257,7 +257,13 @@ def _trained(
 def _targets(model: _Dial, rows: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "n k"]:
     """Classes as indicators, or as -1 and 1 for two classes and one output; targets as they are."""
     outputs, targets = jax.eval_shape(model, jnp.asarray(rows[0])).size, columns(y)
-    two = targets.shape[1] == 2 and outputs == 1
+    two = targets.shape[1] == 2 and outputs == 1 and np.issubdtype(y.dtype, np.integer) and y.ndim == 1
+    if not two and targets.shape[1] != outputs:
+        reject(
+            f"labels of shape {y.shape} that make {targets.shape[1]} targets, for a model with {outputs} outputs",
+            "There is one target for each output; two classes may share one output",
+            "Give numbers (n, k) for k outputs, or classes as integers (n,)",
+        )
     return 2.0 * targets[:, 1:] - 1.0 if two else targets
 
 

@@ -78,7 +78,7 @@ class StabilityMonitor:
         self,
         model: Any,
         data: Any,
-        loss: str | Callable = "squared-mean",
+        loss: str | Callable = "half-mean",
         *,
         optimizer: Any = None,
         state: Any = None,
@@ -155,7 +155,7 @@ class StabilityMonitor:
             )
 
     def _add(self, step: int, look: Look) -> None:
-        unit = self.rate or look.response.rate or 1.0
+        unit = look.response.rate or self.rate or 1.0
         sharp = {kind: (float(one.value) / unit, float(one.error) / unit) for kind, one in look.sharpness.items()}
         nothing = float("nan")
         ntk, margins = sharp.get("ntk", (nothing, nothing)), look.margin

@@ -18,8 +18,9 @@ from widthwise.operators import adapt
 from .curvature import Lens, Look, demand_answer
 from .objective import Custom, Objective, objective
 from .recurrence import largest_multiple
-from .response import demand_optimiser, unrecognised
+from .response import Response, demand_optimiser, unrecognised
 
+_SAME = 1e-3  # between two rates, of which one was read off in float32
 _KINDS = {"hessian": ("hessian",), "ntk": ("ntk",), "both": ("hessian", "ntk")}
 
 
@@ -72,7 +73,7 @@ class StableRate:
 def stable_rate(
     model: Any,
     data: Any,
-    loss: str | Callable = "squared-mean",
+    loss: Any = "half-mean",
     *,
     optimizer: Any = None,
     state: Any = None,
@@ -91,12 +92,13 @@ def stable_rate(
     Args:
         model: anything that `adapt` takes, to which ``options`` go, such as ``params``.
         data: a pair (X, y), or what a function ``loss`` takes; the whole training data, or a large batch.
-        loss: "squared-mean" $\frac1{2n}\sum_i\|f(x_i)-y_i\|^2$, "squared-sum" $\frac12\sum_i\|f(x_i)-y_i\|^2$,
-            "cross-entropy" (its mean, of classes as integers), or a function (model, data), where the model maps
-            one example.
+        loss: "half-mean" $\frac1{2n}\sum_i\|f(x_i)-y_i\|^2$ or another convention of `Loss`, such as "mean-entries",
+            ``jnp.mean((f - y)**2)``; "cross-entropy" (its mean, of classes as integers); or a function (model, data),
+            where the model maps one example.
         optimizer: an `optax.GradientTransformation`; gradient descent without it.
         state: the optimiser's state at this moment; needed where it divides by running squares of the gradient.
-        rate: the rate that the optimiser was made with, where it cannot be read off (Adam and its like).
+        rate: of gradient descent, the rate that is asked about; of an optimiser the rate that it was made with, where
+            it cannot be read off (Adam and its like).
         at: "hessian", "ntk" (the Gauss-Newton matrix, which for a squared error has the eigenvalues of the
             empirical NTK), or "both"; a loss of one's own has "hessian" alone.
         steps: products with each matrix in a round of Lanczos, of which there are up to four.
@@ -121,7 +123,7 @@ def stable_rate(
     answer = lens.look(model, held, lens.starts(model, kinds)) if reason is None else reason
     if isinstance(answer, str):
         return _by_recurrence(bare, lens, model, held, rate, answer)
-    return _by_rule(bare, answer, _rate(rate, answer.response.rate, held))
+    return _by_rule(bare, answer, _rate(rate, _own_rate(answer.response), held))
 
 
 def _prepared(model, data, loss, optimizer, rate, at, steps, options) -> tuple[Lens, Any, tuple[str, ...]]:
@@ -177,13 +179,25 @@ def demand_finite(loss: float) -> None:
 def _rate(given: float | None, read: float | None, state: Any) -> float:
     hyper = [getattr(node, "hyperparams", {}) for node in jax.tree.leaves(state, is_leaf=_is_injected)]
     held = [float(one["learning_rate"]) for one in hyper if "learning_rate" in one]
-    if (found := given if given is not None else held[0] if held else read) is not None:
+    known = held[0] if held else read
+    if given is not None and known is not None and abs(given - known) > _SAME * known:
+        reject(
+            f"rate={given} with an optimiser that was made with {known:.4g}",
+            "The rate of an optimiser is its own",
+            "Make the optimiser with the rate that you ask about, or leave rate out",
+        )
+    if (found := known if given is None else given) is not None:
         return found
     return reject(
         "an optimiser whose rate cannot be read off its update, and no rate",
         "The largest stable rate is a multiple of the one that it was made with",
         "Give rate=1e-3 or whatever it is, or make it by optax.inject_hyperparams",
     )
+
+
+def _own_rate(response: Response) -> float | None:
+    """The rate of an optimiser that did not clip its gradient."""
+    return response.rate if abs(response.clipped - 1.0) < _SAME else None
 
 
 def _is_injected(node: Any) -> bool:

@@ -189,7 +189,7 @@ def test_a_run_beside_its_path():
         ({"rate": lambda step: -0.1}, "at least 0"),
         ({"rate": 1e4, "steps": 10**6}, "a constant rate is stable below"),
     ],
-    ids=str,
+    ids=lambda case: ", ".join(case) if isinstance(case, dict) else case,
 )
 def test_bad_input_is_refused(changed, said):
     with pytest.raises(ValueError, match=said):
