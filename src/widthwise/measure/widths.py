@@ -5,11 +5,12 @@ Legend: n the width, s a step of training, RMS the root mean square over all ent
 $\partial L/\partial z$ the loss's derivative; $f$ the outputs, $f_0$ those at the start.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import equinox as eqx
 import jax
@@ -75,7 +76,7 @@ class WidthRuns:
 
 def train_widths(
     make_model: MakeModel,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Any,
     data: Any,
     *,
     widths: Sequence[int],
@@ -90,15 +91,17 @@ def train_widths(
     ``optimizer`` is an optax transformation, or a function of the width that returns one; ``data`` the inputs (N, ...)
     and labels; ``loss(outputs, labels)`` is by default the cross-entropy of classes and half the mean square of
     targets; ``centred``: it sees $f - f_0$, so that the random $f_0$ does not blur exponents. ``tick`` is called after
-    each run. Raises ``ValueError`` for models whose shapes do not change, that ignore the seed, and for wrong data.
+    each run. Raises ``ValueError`` for models whose shapes do not change, that ignore the seed, for wrong data, and for
+    what is no such optimizer.
     """
     X, Y = _demand_data(data)
+    of_width = _of_width(optimizer)
     models = {width: adapted_models(make_model, width, seeds, X[:2]) for width in widths}
     sized = [find_taps(models[width][0], jax.ShapeDtypeStruct(X.shape[1:], X.dtype)) for width in widths]
     _demand_growth([*widths], models, sized)
     found = []
     for width in widths:
-        chosen = optimizer if isinstance(optimizer, optax.GradientTransformation) else optimizer(width)
+        chosen = of_width(width)
         outputs = jax.eval_shape(models[width][0], X[0]).size
         objective = loss_for(Y, outputs, loss)
         own, first = _Trainer(chosen, objective, X, Y, centred), models[width][0]
@@ -121,6 +124,34 @@ def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, firs
         first,
         *(adapt(one, X) if hasattr(one, "named_parameters") else adapt(one, batched=first.batched) for one in others),
     ]
+
+
+def _of_width(optimizer: Any) -> Callable[[int], optax.GradientTransformation]:
+    """The optimizer as a function of the width."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return lambda width: optimizer
+    if not callable(optimizer):
+        _reject_optimizer(f"optimizer={optimizer!r}")
+    first = next(iter(inspect.signature(optimizer).parameters), None)
+    if first in (None, "learning_rate"):
+        what = "no arguments" if first is None else "a learning rate first, which the width would become"
+        _reject_optimizer(f"an optimizer that takes {what}")
+
+    def of_width(width: int) -> optax.GradientTransformation:
+        chosen = optimizer(width)
+        if not isinstance(chosen, optax.GradientTransformation):
+            _reject_optimizer(f"optimizer({width}) of type {type(chosen).__name__}")
+        return chosen
+
+    return of_width
+
+
+def _reject_optimizer(came: str) -> NoReturn:
+    reject(
+        came,
+        "An optimizer is an optax transformation, or a function optimizer(width) that returns one",
+        "Give for example optax.sgd(0.1), or lambda width: optax.adam(1.0 / width)",
+    )
 
 
 def _demand_data(data: Any) -> tuple[Array, Any]:

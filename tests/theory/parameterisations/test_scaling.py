@@ -172,6 +172,18 @@ def test_the_drift_of_the_best_rate_is_that_of_a_known_problem():
     assert scaled.drift.value == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (optax.sgd(0.1), "whose rate is chosen already. Each rate is tried"),
+        (None, "optimizer=None. Each rate is tried"),
+    ],
+)
+def test_transfer_demands_a_function_of_the_rate(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        ww.transfer(equinox, optimizer, (X, X[:, :2]), widths=(8, 16, 32), rates=(0.1, 0.2, 0.3))
+
+
 def test_transfer_refuses_too_little():
     with pytest.raises(ValueError, match="A drift needs three widths"):
         ww.transfer(equinox, optax.sgd, (X, X[:, :2]), widths=(8, 16), rates=(0.1, 0.2, 0.3))

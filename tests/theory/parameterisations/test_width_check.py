@@ -255,6 +255,22 @@ def test_bad_input_is_refused(fields, message):
         ww.width_check(make_model, optax.sgd(0.1), data, **given)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (optax.sgd, "a learning rate first, .* a function optimizer.width."),
+        (optax.inject_hyperparams(optax.adam), "a learning rate first"),
+        (lambda: optax.sgd(0.1), "takes no arguments"),
+        (lambda width: 1.0 / width, r"optimizer\(8\) of type float"),
+        (None, "optimizer=None"),
+        ("adam", "optimizer='adam'. An optimizer is an optax transformation"),
+    ],
+)
+def test_what_is_no_optimizer_of_the_width_is_refused(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        ww.width_check(tiny, optimizer, DATA, widths=(8, 16, 32, 64), seeds=2, steps=1)
+
+
 def test_widths_that_are_too_close_are_inconclusive_at_best():
     found = ww.width_check(
         tiny, layerwise(optax.sgd, 0.1, {"in": 1, "out": -1}), DATA, widths=(30, 32, 34, 36), seeds=2, steps=1

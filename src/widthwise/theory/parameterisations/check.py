@@ -71,7 +71,7 @@ class WidthCheck:
 
 def width_check(
     make_model: MakeModel,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Any,
     data: Any,
     *,
     widths: Sequence[Any] = (64, 128, 256, 512, 1024),
@@ -93,7 +93,8 @@ def width_check(
     $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``tick()`` is called after each run.
 
     Raises ``ValueError`` for fewer than four widths or two seeds, for models that do not grow with the width or ignore
-    the seed, for wrong data, and for a loss that is not finite at the start.
+    the seed, for wrong data, for what is no such optimizer (``optax.sgd`` is a function of the rate), and for a
+    loss that is not finite at the start.
 
     >>> import jax, numpy as np, optax, widthwise as ww
     >>> def make_model(width, seed):

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import equinox as eqx
 import jax
@@ -44,7 +44,7 @@ class Transfer:
 
 def transfer(
     make_model: MakeModel,
-    optimizer: Callable[..., optax.GradientTransformation],
+    optimizer: Callable[..., optax.GradientTransformation] | Any,
     data: Any,
     *,
     widths: Sequence[int],
@@ -58,7 +58,8 @@ def transfer(
 
     Under muP p is near 0. ``optimizer(rate)`` or ``optimizer(rate, width)`` returns an optax transformation; the rate
     is traced: compute with it by jax.numpy only. All inputs are used in each of the ``steps``. Raises ``ValueError``
-    for fewer than three widths, rates or two seeds, and where no rate gives a finite loss.
+    for fewer than three widths, rates or two seeds, for an optimizer in place of that function, and where no rate
+    gives a finite loss.
 
     >>> import equinox as eqx, numpy as np, optax
     >>> make_model = lambda width, seed: eqx.nn.MLP(2, 1, width, 1, key=jax.random.key(seed))
@@ -77,6 +78,8 @@ def transfer(
             "A drift needs three widths, three positive rates and two seeds at least",
             "Give for example widths=(64, 128, 256), rates=numpy.logspace(-3, 0, 7), seeds=4",
         )
+    if not callable(optimizer):
+        _reject_optimizer(optimizer)
     X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
     required = [one for one in inspect.signature(optimizer).parameters.values() if one.default is one.empty]
     with_width = len(required) > 1
@@ -89,6 +92,15 @@ def transfer(
     _demand_finite(losses, widths)
     best = _best(losses.mean(axis=2), chosen)
     return Transfer(tuple(widths), tuple(chosen), losses, best, _drift(losses, widths, chosen, confidence))
+
+
+def _reject_optimizer(optimizer: Any) -> NoReturn:
+    made = isinstance(optimizer, optax.GradientTransformation)
+    reject(
+        "an optimizer whose rate is chosen already" if made else f"optimizer={optimizer!r}",
+        "Each rate is tried: optimizer(rate) or optimizer(rate, width) returns an optax transformation",
+        "Give for example optax.adam, without its rate",
+    )
 
 
 def _at_width(optimizer: Callable, width: int, rate: Any) -> optax.GradientTransformation:
