@@ -34,7 +34,7 @@ def test_roles_and_factors_of_adam():
 def test_factors_of_sgd():
     rates = {
         name: rate
-        for name, (_, _, rate) in factors(ww.mup(equinox, X, width=128, base_width=32, optimiser="sgd")).items()
+        for name, (_, _, rate) in factors(ww.mup(equinox, X, width=128, base_width=32, optimizer="sgd")).items()
     }
     assert [rates[f"layers.{at}.weight"] for at in range(3)] == [4.0, 1.0, 0.25]
     assert [rates[f"layers.{at}.bias"] for at in range(3)] == [4.0, 4.0, 1.0]
@@ -47,8 +47,8 @@ def test_nothing_changes_at_the_base_width():
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_below_the_base_width_factors_are_the_inverse_ones(optimizer):
-    up = ww.mup(equinox, X, width=16, base_width=8, optimiser=optimizer)
-    down = ww.mup(equinox, X, width=8, base_width=16, optimiser=optimizer)
+    up = ww.mup(equinox, X, width=16, base_width=8, optimizer=optimizer)
+    down = ww.mup(equinox, X, width=8, base_width=16, optimizer=optimizer)
     for one, other in zip(up.tensors, down.tensors, strict=True):
         assert (one.name, one.role, one.shape, one.base_shape) == (
             other.name,
@@ -64,7 +64,7 @@ def test_below_the_base_width_factors_are_the_inverse_ones(optimizer):
 
 @pytest.mark.parametrize("way", ["transformation", "factory"])
 def test_updates_are_those_of_the_base_times_the_factor(way):
-    found, model = ww.mup(equinox, X, width=64, base_width=32, optimiser="sgd"), equinox(64, 0)
+    found, model = ww.mup(equinox, X, width=64, base_width=32, optimizer="sgd"), equinox(64, 0)
     params = eqx.filter(model, eqx.is_inexact_array)
     chosen = found.optimizer(optax.sgd(0.1)) if way == "transformation" else found.optimizer(optax.sgd, rate=0.1)
     updates, _ = chosen.update(jax.tree.map(jnp.ones_like, params), chosen.init(params), params)
@@ -139,7 +139,9 @@ def test_refusals():
     with pytest.raises(ValueError, match="in the roles input, output"):
         ww.mup(scores(-1.0, tied=True), np.ones((2, 4, 5)), width=64, base_width=32)
     with pytest.raises(ValueError, match="'adam' and 'sgd'"):
-        ww.mup(equinox, X, width=64, base_width=32, optimiser="lion")
+        ww.mup(equinox, X, width=64, base_width=32, optimizer="lion")
+    with pytest.raises(ValueError, match="hand yours to the method optimizer"):
+        ww.mup(equinox, X, width=64, base_width=32, optimizer=optax.adam(1e-3))
     found = ww.mup(equinox, X, width=64, base_width=32)
     with pytest.raises(ValueError, match="This scaling is for width 64"):
         found.rescale(equinox(32, 0))

@@ -114,7 +114,7 @@ def mup(
     *,
     width: Any,
     base_width: Any,
-    optimiser: Optimiser = "adam",
+    optimizer: Optimiser | Any = "adam",
     seed: int = 0,
 ) -> MuP:
     r"""The initial scales and rates of muP in standard form, for a model of any library.
@@ -126,7 +126,7 @@ def mup(
     (hidden, output), and by $m_{out}$ (input, vector), $m_{out}/m_{in}$ (hidden) and $m_{in}^{-1}$ (output) with SGD.
     At the base width everything stays as it is; below it the factors are the inverse ones.
 
-    Arguments: ``make_model(width, seed)`` as for `width_check`; ``X`` a few inputs (N, ...); ``optimiser`` "adam" (and
+    Arguments: ``make_model(width, seed)`` as for `width_check`; ``X`` a few inputs (N, ...); ``optimizer`` "adam" (and
     others whose update does not hang on the gradient's size) or "sgd". Raises ``ValueError`` for widths that are
     no whole numbers from 1 on, for a model that does not grow, and for one tensor in two roles.
 
@@ -135,12 +135,16 @@ def mup(
     >>> scaled = ww.mup(make_model, np.ones((2, 2)), width=256, base_width=64)
     >>> [(one.name, one.role, one.initial, one.rate) for one in scaled.tensors if "weight" in one.name][1:]
     [('layers.1.weight', 'hidden', 1.0, 0.25), ('layers.2.weight', 'output', 0.5, 0.25)]
-    >>> model, optimiser = scaled.rescale(make_model(256, 0)), scaled.optimizer(optax.adam(1e-3))
+    >>> model, optimizer = scaled.rescale(make_model(256, 0)), scaled.optimizer(optax.adam(1e-3))
 
     Sources: yang2021tensor, yang2022tuning.
     """
-    if optimiser not in ("sgd", "adam"):
-        reject(f"optimiser={optimiser!r}", "Known are 'adam' and 'sgd'", "Choose the one that is nearer to yours")
+    if optimizer not in ("sgd", "adam"):
+        reject(
+            f"optimizer={optimizer!r}",
+            "Known are 'adam' and 'sgd'",
+            "Choose the one that is nearer to yours, and hand yours to the method optimizer of what mup returns",
+        )
     width, base_width = demand_count("width", width, least=1), demand_count("base_width", base_width, least=1)
     inputs, sign = jnp.asarray(X), (width > base_width) - (width < base_width)
     # Roles are told by what grows, so that the narrower of the two comes first.
@@ -154,11 +158,11 @@ def mup(
     tensors = []
     for at, (name, small, large) in enumerate(zip(names, leaves, others, strict=True)):
         role, fans = _role(name, [pair for pair in pairs if at in pair[0].leaves], small, large)
-        initial, rate = (factor**sign for factor in _scaling(role, fans, optimiser, small, large))
+        initial, rate = (factor**sign for factor in _scaling(role, fans, optimizer, small, large))
         base, shape = (large if sign < 0 else small).shape, (large if sign > 0 else small).shape
         tensors.append(ScaledTensor(name, role, base, shape, initial, rate))
     advice = _attention_advice((narrow, wide), pairs, inputs[0])
-    return MuP(width, base_width, optimiser, tuple(tensors), advice)
+    return MuP(width, base_width, optimizer, tuple(tensors), advice)
 
 
 def _demand_growth(names: Sequence[str], leaves: Sequence[Any], others: Sequence[Any], least: int, most: int) -> None:
