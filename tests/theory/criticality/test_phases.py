@@ -2,9 +2,11 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from widthwise.activations import activation
 from widthwise.theory.criticality import (
     correlation_map,
     depth_scales,
@@ -99,6 +101,71 @@ def test_ends_at_zero_and_infinity(name, weight, bias, value, phase, everywhere)
     assert bool(found.everywhere) is everywhere
     if math.isfinite(value):
         assert found.phase == phase
+
+
+# Without a correlation of its own: the limit is where the first layer's correlation leads.
+STARTS_COUNT = [
+    ("tanh", 0.5, 0.0),
+    ("tanh", 1.0, 0.0),
+    ("elu", 1.0, 0.0),
+    ("identity", 1.0, 0.0),
+    ("identity", 0.5, 0.0),
+    ("identity", 3.0, 0.1),
+]
+
+
+@pytest.mark.parametrize(("name", "weight", "bias"), STARTS_COUNT)
+def test_correlations_that_depend_on_their_start(name, weight, bias):
+    found = depth_scales(name, weight, bias)
+    assert math.isnan(found.correlation.value)
+    assert found.correlation.error == math.inf
+    assert found.xi_c.value == math.inf
+    for start in (0.2, 0.8):
+        gap = trajectory(name, weight, bias, depth=400, correlation=start).gap
+        assert abs(gap[-1] - (1 - start)) < 0.15  # of its own
+        assert abs(gap[-1] / gap[200] - 1) < 1e-2
+
+
+# Inputs that merge like a power of the depth: gaps of the rectifier's kink fall like l^-2, by variances like l^-1.
+MERGING = [
+    ("relu", 2.0, 0.0, -2),
+    ("relu", 1.5, 0.0, -2),
+    ("relu", 3.0, 0.1, -2),
+    ("leaky_relu", 1.0, 0.0, -2),
+    ("selu", 0.3, 0.0, -2),
+    ("gelu", 2.5, 0.0, -2),
+    ("identity", 1.0, 0.1, -1),
+]
+
+
+@pytest.mark.parametrize(("name", "weight", "bias", "power"), MERGING)
+def test_inputs_that_merge_like_a_power_of_the_depth(name, weight, bias, power):
+    found = depth_scales(name, weight, bias)
+    assert (float(found.correlation.value), float(found.correlation.error)) == (1.0, 0.0)
+    assert found.xi_c.value == math.inf
+    # This root grows like l + l_0, with corrections of the order log(l)/l.
+    root = trajectory(name, weight, bias, depth=400, correlation=0.2).gap[[199, 299, 399]] ** (1 / power)
+    assert (root[2] - root[1]) / (root[1] - root[0]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_correlations_of_variances_that_vanish_faster_than_exponentially():
+    r"""For $z^2$ a layer maps $\rho' = (1 + 2\rho^2)/3$, with the fixed point 1/2 and the slope 2/3 there."""
+    square = activation(lambda z: z**2, kinks=())
+    found = depth_scales(square, 0.1, start=0.5)
+    assert abs(found.correlation.value - 0.5) <= found.correlation.error < 1e-6
+    assert abs(found.xi_c.value - 1 / math.log(1.5)) <= found.xi_c.error < 1e-5
+    # Before numbers underflow.
+    path = trajectory(square, 0.1, depth=7, variance=0.5, correlation=0.6).correlation
+    assert (path[-1] - 0.5) / (path[-2] - 0.5) == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_bent_activations_lead_to_one_half_where_variances_fall_slowly():
+    bent = activation(lambda z: jnp.tanh(z) + 0.5 * z * jnp.tanh(z), kinks=())
+    assert depth_scales(bent, 1.0).variance.value == 0.0
+    assert depth_scales(bent, 1.0).correlation.value == 0.5
+    assert math.isnan(depth_scales(bent, 0.5).correlation.value)
+    ends = [trajectory(bent, 1.0, depth=20_000, correlation=start).correlation[[2000, 19999]] for start in (0.1, 0.9)]
+    assert np.all(np.abs(np.array(ends)[:, 1] - 0.5) < np.abs(np.array(ends)[:, 0] - 0.5))
 
 
 @pytest.mark.parametrize("start", [20.0, 0.7])

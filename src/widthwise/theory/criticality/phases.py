@@ -1,12 +1,19 @@
 r"""Where deep networks go: fixed points of variance and correlation, phases, and the depths that matter.
 
 Legend: $q_*$ the variance to which layers lead, $\chi_\parallel = C_wm_2(q_*)$, $\chi_\perp = C_wm_1(q_*)$;
-$\rho_*$ the correlation to which they lead, 1 where $\chi_\perp \le 1$ (ordered) and less elsewhere (chaotic);
+$\rho_*$ the correlation to which they lead: at $0 < q_* < \infty$ it is 1 where $\chi_\perp \le 1$ (ordered) and less
+elsewhere (chaotic);
 $|q^{(l)} - q_*| \sim e^{-l/\xi_q}$ with $\xi_q = -1/\log\chi_\parallel$, and $|\rho^{(l)} - \rho_*| \sim e^{-l/\xi_c}$
 with $\xi_c = -1/\log(C_wD(\rho_*))$. The map of correlations is a power series with coefficients of at least 0, so it
 is convex on [0, 1] and has exactly one fixed point below 1 where its slope at 1 is above 1.
+
+Where the variance goes to zero or infinity, biases add nothing and a layer maps $\rho' = F(\rho)/F(1)$, whatever $C_w$
+is. The slope of this map at 1 is $qm_1/m_0$, which is not $\chi_\perp$: it is 1 for what is homogeneous of degree one
+there. If that is linear every correlation is kept, and $\rho_*$ depends on where it starts; if it has a kink, as the
+rectifier, $\rho$ goes to 1 like a power of the depth, in each of the phases.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +39,10 @@ _AT_ONCE = 128  # pairs whose series are in memory together
 _CHAOS = 1e-12  # chi_perp above one by less is rounding
 _ALMOST = 1.0 - 2.0**-40  # of a gap, so that no power of zero is taken
 _ENOUGH = 1e-8  # a relative error of 1 - rho
+_AT_ZERO, _AT_INFINITY = (1e-12, 1e-6, 1e-7), (1e20, 1e20, 1e18)  # where ends are told apart, and where maps are taken
+_DEGREE_ONE = 1e-5  # of the slope at equal inputs: a kink of the second derivative leaves 1e-6 at a variance of 1e-12
+_LINEAR = 1e-9  # of the share of what is not linear
+_STEADY = 1e-9  # chi_parallel this near one: variances grow by the biases alone
 _EPS = 2.0**-52
 
 
@@ -41,7 +52,9 @@ class DepthScales:
 
     ``variance`` $q_*$, 0 and inf included; ``correlation`` $\rho_*$; ``xi_q`` and ``xi_c`` in layers, inf where the
     approach is no exponential. ``everywhere``: the variance stays where it starts. At $q_* = \infty$ the responses are
-    those at a variance of a million, with an infinite error.
+    those at a variance of a million, with an infinite error. Where $\rho_*$ depends on the correlation of the first
+    layer it is nan, with an infinite error, and ``xi_c`` is inf: linear layers, or variances that vanish without
+    biases where the activation has a slope. `trajectory` follows correlations there.
     """
 
     activation: Activation
@@ -57,7 +70,10 @@ class DepthScales:
 
     @property
     def phase(self) -> Shaped[np.ndarray, "..."]:
-        r""" "ordered", "critical" or "chaotic", by $\chi_\perp$."""
+        r""" "ordered", "critical" or "chaotic", by $\chi_\perp$: whether gradients vanish or explode.
+
+        It decides $\rho_*$ too where $q_*$ is neither zero nor infinite.
+        """
         told = [Response(1.0, float(chi)).phase for chi in np.ravel(self.chi_perp.value)]
         return np.array(told).reshape(np.shape(self.chi_perp.value))
 
@@ -138,7 +154,9 @@ def _flat(act: Activation, weight: np.ndarray, bias: np.ndarray, start: float):
         )
     infinite = np.where(np.isfinite(q), 0.0, np.inf)
     parallel, perpendicular = (Estimate(one.value, one.error + infinite) for one in (parallel, perpendicular))
-    rho, slope = _correlations(act, weight, np.where(finite, q, 1.0), perpendicular, finite)
+    rho, slope = _correlations(act, weight, np.where(finite, q, 1.0), perpendicular, finite & ~everywhere)
+    _at_ends(act, q, everywhere, rho, slope)
+    _slowly(act, q, bias, parallel, perpendicular, rho)
     variance = Estimate(q, np.where(finite & ~everywhere, off, 0.0))
     return variance, rho, parallel, perpendicular, _scale(parallel), _scale(slope), everywhere
 
@@ -231,6 +249,57 @@ def _correlations(
         rho.value[chaotic], rho.error[chaotic] = 1.0 - gap.value, gap.error
         slope.value[chaotic], slope.error[chaotic] = turn.value, turn.error
     return rho, slope
+
+
+def _at_ends(act: Activation, q: np.ndarray, everywhere: np.ndarray, rho: Estimate, slope: Estimate) -> None:
+    """Set what becomes of correlations where the variance vanishes, grows beyond all bounds or is kept everywhere."""
+    kept = float(q[everywhere][0]) if everywhere.any() else 1.0
+    for where, places in (
+        (q == 0.0, _AT_ZERO),
+        (np.isinf(q), _AT_INFINITY),
+        (everywhere, (kept, kept, kept)),
+    ):
+        if where.any():
+            for part, told in zip((rho, slope), _without_biases(act, *places), strict=True):
+                part.value[where], part.error[where] = told.value, told.error
+
+
+def _without_biases(act: Activation, at: float, near: float, beside: float) -> tuple[Estimate, Estimate]:
+    r"""$\rho_*$ and the slope there of $\rho' = F(\rho)/F(1)$ in a limit of variances, seen ``at`` one close to it.
+
+    What is no homogeneous function of degree one there is taken at two variances, whose difference is an error.
+    """
+    unknown, one = Estimate(math.nan, math.inf), Estimate.exact(1.0)
+    found = moments(act, np.array([at]))
+    steep = at * float(found.slope.value[0]) / float(found.square.value[0])
+    if not math.isfinite(steep):
+        return unknown, unknown
+    if abs(steep - 1.0) < _DEGREE_ONE:
+        linear = float(hermite_squares(act, found.variances, 2)[0, 1] / found.square.value[0])
+        return (unknown if 1.0 - linear < _LINEAR else one), one
+    q = np.array([near, beside])
+    gap, slope = _fixed_gap(act, q / moments(act, q).square.value, q)
+    return _limit(Estimate(1.0 - gap.value, gap.error)), _limit(slope)
+
+
+def _limit(pair: Estimate) -> Estimate:
+    off = float(pair.error[0] + abs(pair.value[0] - pair.value[1]))
+    return Estimate(float(pair.value[0]), off if math.isfinite(off) else math.inf)
+
+
+def _slowly(
+    act: Activation, q: np.ndarray, bias: np.ndarray, parallel: Estimate, perpendicular: Estimate, rho: Estimate
+) -> None:
+    r"""Set $\rho_*$ where a map that tends to the identity does so too slowly to keep correlations.
+
+    Biases that alone make a variance grow like the depth l multiply a gap by 1 - 1/l. A variance that falls like 1/l
+    with $\sigma_2 \ne 0$ moves $\rho$ by $\frac K4(\sigma_2/\sigma_1)^2(1 - \rho)(1 - 2\rho)$, to one half.
+    """
+    grows = np.isinf(q) & (bias > 0.0) & (np.abs(parallel.value - 1.0) < _STEADY) & np.isnan(rho.value)
+    rho.value[grows], rho.error[grows] = 1.0, 0.0
+    falls = (q == 0.0) & (np.abs(perpendicular.value - 1.0) <= perpendicular.error) & np.isnan(rho.value)
+    if falls.any() and 4.0 * (origin(act).angle - origin(act).leading) > _CHAOS:
+        rho.value[falls], rho.error[falls] = 0.5, 0.0
 
 
 def _fixed_gap(act: Activation, weight: np.ndarray, q: np.ndarray) -> tuple[Estimate, Estimate]:
