@@ -39,17 +39,8 @@ from .stable_rate import StableRate, stable_rate
 from .taps import Seen, Tap, Taps, find_taps, read_taps
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
-from .widths import (
-    MakeModel,
-    Optimizer,
-    SizedTap,
-    WidthRuns,
-    adapted_models,
-    loss_for,
-    role_of,
-    train_widths,
-    trained_tree,
-)
+from .width_inputs import MakeModel, Optimizer, adapted_models, loss_for
+from .widths import SizedTap, WidthRuns, role_of, train_widths, trained_tree
 
 __all__ = [
     "DIVERGED",

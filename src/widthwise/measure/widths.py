@@ -5,12 +5,11 @@ Legend: n the width, s a step of training, RMS the root mean square over all ent
 $\partial L/\partial z$ the loss's derivative; $f$ the outputs, $f_0$ those at the start.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,13 +19,12 @@ import optax
 from jaxtyping import Array, Float
 
 from widthwise.numerics import reject
-from widthwise.operators import Frozen, adapt, parameters
+from widthwise.operators import Frozen, parameters
 
-from .drift import LossFunction, cross_entropy, loss_of
+from .drift import LossFunction
 from .taps import Tap, Taps, find_taps, matrices, read_taps
+from .width_inputs import MakeModel, Optimizer, adapted_models, demand_data, loss_for, optimizer_of_width
 
-MakeModel = Callable[[int, int], Any]
-Optimizer = optax.GradientTransformation | Callable[[int], optax.GradientTransformation]
 _POWER_STEPS = 30
 _FAR = 1e6  # times the gradient: where no epsilon counts
 
@@ -94,8 +92,8 @@ def train_widths(
     each run. Raises ``ValueError`` for models whose shapes do not change, that ignore the seed, for wrong data, and for
     what is no such optimizer.
     """
-    X, Y = _demand_data(data)
-    of_width = _of_width(optimizer)
+    X, Y = demand_data(data)
+    of_width = optimizer_of_width(optimizer)
     models = {width: adapted_models(make_model, width, seeds, X[:2]) for width in widths}
     sized = [find_taps(models[width][0], jax.ShapeDtypeStruct(X.shape[1:], X.dtype)) for width in widths]
     _demand_growth([*widths], models, sized)
@@ -113,76 +111,6 @@ def train_widths(
             tick()
         found.append(runs)
     return _gathered([*widths], seeds, steps, sized, models, found)
-
-
-def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, first_seed: int = 0) -> list[Any]:
-    """The models of one width; only the first one is tried out on X."""
-    first: Any = adapt(make_model(width, first_seed), X)
-    others = [make_model(width, first_seed + seed) for seed in range(1, seeds)]
-    # A module of PyTorch is translated by its inputs.
-    return [
-        first,
-        *(adapt(one, X) if hasattr(one, "named_parameters") else adapt(one, batched=first.batched) for one in others),
-    ]
-
-
-def _of_width(optimizer: Any) -> Callable[[int], optax.GradientTransformation]:
-    """The optimizer as a function of the width."""
-    if isinstance(optimizer, optax.GradientTransformation):
-        return lambda width: optimizer
-    if not callable(optimizer):
-        _reject_optimizer(f"optimizer={optimizer!r}")
-    first = next(iter(inspect.signature(optimizer).parameters), None)
-    if first in (None, "learning_rate"):
-        what = "no arguments" if first is None else "a learning rate first, which the width would become"
-        _reject_optimizer(f"an optimizer that takes {what}")
-
-    def of_width(width: int) -> optax.GradientTransformation:
-        chosen = optimizer(width)
-        if not isinstance(chosen, optax.GradientTransformation):
-            _reject_optimizer(f"optimizer({width}) of type {type(chosen).__name__}")
-        return chosen
-
-    return of_width
-
-
-def _reject_optimizer(came: str) -> NoReturn:
-    reject(
-        came,
-        "An optimizer is an optax transformation, or a function optimizer(width) that returns one",
-        "Give for example optax.sgd(0.1), or lambda width: optax.adam(1.0 / width)",
-    )
-
-
-def _demand_data(data: Any) -> tuple[Array, Any]:
-    if not isinstance(data, tuple | list) or len(data) != 2 or len(np.shape(data[0])) < 1:
-        reject(
-            f"data of type {type(data).__name__}",
-            "Data are a pair (X, Y) of inputs (N, ...) and labels, one for each",
-            "Give data=(X, Y)",
-        )
-    X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
-    if len(X) < 2 or len(X) != (len(Y) if Y.ndim else 0):
-        reject(
-            f"inputs of shape {X.shape} with labels of shape {Y.shape}",
-            "There are at least two inputs, each with its label",
-            "Give data=(X, Y) with equal lengths",
-        )
-    for name, part in (("X", X), ("Y", Y)):
-        if jnp.issubdtype(part.dtype, jnp.inexact) and not bool(jnp.all(jnp.isfinite(part))):
-            reject(
-                f"{name} with entries that are not finite", "Data are finite numbers", "Remove or replace NaN and inf"
-            )
-    return X, Y
-
-
-def loss_for(Y: Array, outputs: int, loss: LossFunction | None) -> LossFunction:
-    """The loss: the user's, or the one that goes with the labels; classes of several positions (N, s) too."""
-    labels = np.asarray(Y)
-    if loss is None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and outputs % labels.shape[1] == 0:
-        return lambda f, y: cross_entropy(f.reshape(y.size, -1), y.reshape(-1))
-    chosen = loss_of(labels, outputs, loss)
-    return chosen if chosen is not None else cross_entropy
 
 
 def _demand_growth(widths: list[int], models: dict[int, list[Callable]], sized: list[Taps]) -> None:

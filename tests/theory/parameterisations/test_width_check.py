@@ -1,5 +1,6 @@
 """Planted mistakes are found and named; muP passes; bad input is refused."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -269,6 +270,34 @@ def test_bad_input_is_refused(fields, message):
 def test_what_is_no_optimizer_of_the_width_is_refused(optimizer, message):
     with pytest.raises(ValueError, match=message):
         ww.width_check(tiny, optimizer, DATA, widths=(8, 16, 32, 64), seeds=2, steps=1)
+
+
+class Pair(eqx.Module):
+    """A model of two arguments."""
+
+    def __call__(self, x, key):
+        return x + key
+
+
+def no_seed(width):
+    return tiny(width, 0)
+
+
+@pytest.mark.parametrize(
+    ("make_model", "message"),
+    [
+        (eqx.nn.MLP(2, 1, 8, 1, key=jr.key(0)), "a model of type MLP.* Give make_model.width, seed."),
+        (Pair(), "a model of type Pair.* Give make_model.width, seed."),
+        (no_seed, r"make_model\(8, 0\) raised TypeError: no_seed.* Give make_model.width, seed."),
+    ],
+)
+def test_what_makes_no_models_is_refused(make_model, message):
+    with pytest.raises(ValueError, match=message):
+        ww.width_check(make_model, optax.sgd(0.1), DATA, widths=(8, 16, 32, 64), seeds=2, steps=1)
+    with pytest.raises(ValueError, match=message):
+        ww.mup(make_model, SMALL, width=16, base_width=8)
+    with pytest.raises(ValueError, match=message):
+        ww.transfer(make_model, optax.sgd, DATA, widths=(8, 16, 32), rates=(0.1, 0.2, 0.3))
 
 
 def test_widths_that_are_too_close_are_inconclusive_at_best():

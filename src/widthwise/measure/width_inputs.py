@@ -1,0 +1,108 @@
+"""What a training at several widths takes: a function that makes models, an optimizer, data and a loss."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from widthwise.numerics import reject
+from widthwise.operators import adapt
+
+from .drift import LossFunction, cross_entropy, loss_of
+
+MakeModel = Callable[[int, int], Any]
+Optimizer = optax.GradientTransformation | Callable[[int], optax.GradientTransformation]
+
+
+def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, first_seed: int = 0) -> list[Any]:
+    """The models of one width; only the first one is tried out on X."""
+    first: Any = adapt(_made(make_model, width, first_seed), X)
+    others = [_made(make_model, width, first_seed + seed) for seed in range(1, seeds)]
+    # A module of PyTorch is translated by its inputs.
+    return [
+        first,
+        *(adapt(one, X) if hasattr(one, "named_parameters") else adapt(one, batched=first.batched) for one in others),
+    ]
+
+
+def _made(make_model: MakeModel, width: int, seed: int) -> Any:
+    # A model is callable too, and may even take two arguments.
+    if isinstance(make_model, eqx.Module) and not isinstance(make_model, eqx.Partial):
+        _reject_maker(f"a model of type {type(make_model).__name__} instead of a function that makes models")
+    try:
+        return make_model(width, seed)
+    except TypeError as error:
+        _reject_maker(f"make_model({width}, {seed}) raised {type(error).__name__}: {error}")
+
+
+def _reject_maker(came: str) -> NoReturn:
+    reject(
+        came,
+        "Models of several widths and seeds are made by a function of both",
+        "Give make_model(width, seed), for example lambda width, seed: "
+        "eqx.nn.MLP(2, 1, width, 2, key=jax.random.key(seed))",
+    )
+
+
+def optimizer_of_width(optimizer: Any) -> Callable[[int], optax.GradientTransformation]:
+    """The optimizer as a function of the width."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return lambda width: optimizer
+    if not callable(optimizer):
+        _reject_optimizer(f"optimizer={optimizer!r}")
+    first = next(iter(inspect.signature(optimizer).parameters), None)
+    if first in (None, "learning_rate"):
+        what = "no arguments" if first is None else "a learning rate first, which the width would become"
+        _reject_optimizer(f"an optimizer that takes {what}")
+
+    def of_width(width: int) -> optax.GradientTransformation:
+        chosen = optimizer(width)
+        if not isinstance(chosen, optax.GradientTransformation):
+            _reject_optimizer(f"optimizer({width}) of type {type(chosen).__name__}")
+        return chosen
+
+    return of_width
+
+
+def _reject_optimizer(came: str) -> NoReturn:
+    reject(
+        came,
+        "An optimizer is an optax transformation, or a function optimizer(width) that returns one",
+        "Give for example optax.sgd(0.1), or lambda width: optax.adam(1.0 / width)",
+    )
+
+
+def demand_data(data: Any) -> tuple[Array, Any]:
+    if not isinstance(data, tuple | list) or len(data) != 2 or len(np.shape(data[0])) < 1:
+        reject(
+            f"data of type {type(data).__name__}",
+            "Data are a pair (X, Y) of inputs (N, ...) and labels, one for each",
+            "Give data=(X, Y)",
+        )
+    X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
+    if len(X) < 2 or len(X) != (len(Y) if Y.ndim else 0):
+        reject(
+            f"inputs of shape {X.shape} with labels of shape {Y.shape}",
+            "There are at least two inputs, each with its label",
+            "Give data=(X, Y) with equal lengths",
+        )
+    for name, part in (("X", X), ("Y", Y)):
+        if jnp.issubdtype(part.dtype, jnp.inexact) and not bool(jnp.all(jnp.isfinite(part))):
+            reject(
+                f"{name} with entries that are not finite", "Data are finite numbers", "Remove or replace NaN and inf"
+            )
+    return X, Y
+
+
+def loss_for(Y: Array, outputs: int, loss: LossFunction | None) -> LossFunction:
+    """The loss: the user's, or the one that goes with the labels; classes of several positions (N, s) too."""
+    labels = np.asarray(Y)
+    if loss is None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and outputs % labels.shape[1] == 0:
+        return lambda f, y: cross_entropy(f.reshape(y.size, -1), y.reshape(-1))
+    chosen = loss_of(labels, outputs, loss)
+    return chosen if chosen is not None else cross_entropy
