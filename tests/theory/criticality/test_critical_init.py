@@ -105,6 +105,17 @@ def test_homogeneous_functions_of_higher_degree_have_chi_parallel_three_halves()
     assert critical_init("squared_relu").best.chi_parallel.value == pytest.approx(1.5, rel=1e-13)
 
 
+@pytest.mark.parametrize(("fn", "parallel"), [(lambda z: jnp.maximum(z, 0.0) ** 2, 1.5), (lambda z: z**3, 5 / 3)])
+def test_of_equal_semi_critical_points_the_one_nearest_variance_one_is_taken(fn, parallel):
+    r"""For $z^p$ the scan is level: $\chi_\parallel = p\,m_0/(Km_1)$ does not depend on K."""
+    act = activation(fn, kinks=(0.0,))
+    found = critical_init(act)
+    assert found.best.chi_parallel.value == pytest.approx(parallel, rel=1e-12)
+    assert found.variance.value == pytest.approx(1.0, rel=1e-9)
+    assert "border" not in repr(found)
+    assert "border" in repr(critical_init(act, search=(2.0, 10.0)))
+
+
 def test_sigmoid_is_best_where_the_bias_variance_ends():
     found = critical_init("sigmoid")
     assert found.bias_variance.value < 1e-6
@@ -197,7 +208,7 @@ def test_what_is_no_activation_is_refused(wanted, told):
         critical_init(wanted)
 
 
-@pytest.mark.parametrize("search", [(0.0, 1.0), (2.0, 1.0), (1.0, math.inf), (math.nan, 1.0)])
+@pytest.mark.parametrize("search", [(0.0, 1.0), (2.0, 1.0), (1.0, math.inf), (math.nan, 1.0), (1.0,), (1.0, 2.0, 3.0)])
 def test_empty_ranges_are_refused(search):
     with pytest.raises(ValueError, match="search"):
         critical_init("tanh", search=search)

@@ -236,6 +236,7 @@ BAD = [
     (lambda: edge_of_chaos("sign"), "jumps"),
     (lambda: edge_of_chaos("tanh").at_bias_variance(-1.0), "at least 0"),
     (lambda: edge_of_chaos("tanh", [1.0, 2.0]).at_bias_variance(9.0), "does not meet"),
+    (lambda: edge_of_chaos("relu").at_bias_variance(0.0), "at all of 201 variances"),
     (lambda: trajectory("tanh", 1.0, depth=0), "depth=0"),
     (lambda: trajectory("tanh", 1.0, depth=3, correlation=1.5), "between -1 and 1"),
     (lambda: trajectory("tanh", -1.0, depth=3), "weight_variance=-1"),

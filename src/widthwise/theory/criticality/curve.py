@@ -18,7 +18,7 @@ from widthwise.activations import Activation, activation
 from widthwise.numerics import Estimate, reject
 
 from .moments import check_signal, moments
-from .solve import edge, root
+from .solve import GAP, edge, root, sign_changes
 
 _SPAN = np.geomspace(1e-3, 1e2, 201)
 
@@ -41,22 +41,31 @@ class EdgeOfChaos:
     def at_bias_variance(self, bias_variance: float) -> "EdgeOfChaos":
         r"""The points of the curve with this $C_b$, by the roots of $C_b(q)$ between the variances of the curve.
 
-        Raises ``ValueError`` for a negative $C_b$ and where the curve does not pass through it.
+        Raises ``ValueError`` for a negative $C_b$, where the curve does not pass through it, and where it stays there
+        over a range of variances up to rounding, as that of the rectifier does at $C_b = 0$.
 
         >>> point = edge_of_chaos("tanh").at_bias_variance(0.05)
         >>> point.weight_variance.value.round(9), point.variances.round(9)
         (array([1.76095464]), array([0.57004788]))
         """
         _check_bias(bias_variance)
-        off = self.bias_variance.value - bias_variance
-        left = np.flatnonzero(off[:-1] * off[1:] < 0.0)
-        exact = self.variances[off == 0.0]
+        off, error = self.bias_variance.value - bias_variance, self.bias_variance.error
+        level = np.flatnonzero(np.isfinite(off) & (np.abs(off) <= error))
+        if level.size > GAP:
+            reject(
+                f"bias_variance={bias_variance}, which {self.activation.name} has on its edge of chaos at all of "
+                f"{level.size} variances from {self.variances[level[0]]:.4g} to {self.variances[level[-1]]:.4g}",
+                "A curve is cut where it passes through a bias variance",
+                "Read weight_variance of the curve there, or take critical_init",
+            )
+        turns = sign_changes(Estimate(off, error))
+        exact = self.variances[[i for i in level if off[i] == 0.0 and not any(a < i < b for a, b in turns)]]
 
         def miss(log_q: float) -> float:
             return float(edge(moments(self.activation, np.array([math.exp(log_q)])))[1].value[0]) - bias_variance
 
         ends = np.log(self.variances)
-        roots = [math.exp(root(miss, float(ends[i]), float(ends[i + 1]))) for i in left]
+        roots = [math.exp(root(miss, float(ends[i]), float(ends[j]))) for i, j in turns]
         if not roots and not exact.size:
             reject(
                 f"bias_variance={bias_variance}, which the edge of chaos of {self.activation.name} does not meet",

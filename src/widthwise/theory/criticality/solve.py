@@ -7,8 +7,8 @@ $C_w = 1/m_1(K_*)$, $C_b = K_* - C_wm_0(K_*) \ge 0$.
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,10 +27,11 @@ Class = Literal["scale-invariant", "half-stable", "vanishing", "unstable", "none
 _SEARCH, _COUNT = (1e-4, 1e3), 400
 _SAME = 1e-10  # h is zero where it is below this everywhere
 _NOISE = 1e-9  # a sign of h counts where h exceeds this, and its error
-_GAP = 3  # so many grid steps apart two signs enclose a root, and not a plateau of noise
+GAP = 3  # so many grid steps apart two signs enclose a root, and not a plateau of noise
 _NEIGHBOURS = 3
 _COARSE = 1e-4  # variances whose h is known worse than this are left out
-_LEVEL = 1e-9  # |chi_parallel - 1| that differ by less are equal: the smallest variance is taken
+_LEVEL = 1e-9  # |chi_parallel - 1| that differ by less are equal: the variance nearest 1 is taken
+_BORDER = 1e-9  # of the logarithm of a variance
 _EPS = 2.0**-52
 
 _EXPLAINED = {
@@ -50,7 +51,8 @@ class CriticalPoint:
     ``variance`` $K_*$ is kept by a layer; it is nan for ``kind="scale-invariant"``, where every variance is.
     ``chi_parallel`` multiplies a deviation from it, ``chi_perp`` a small angle between inputs and a squared gradient.
     ``bend`` $a_1 = \frac12C_wm_0''(K_*)$: a deviation goes $\delta' = \delta + a_1\delta^2$. At $K_* = 0$ it is that of
-    $K' = K + a_1K^p$ with ``power`` p, 2 or, for a kink at zero, 3/2.
+    $K' = K + a_1K^p$ with ``power`` p, 2 or, for a kink at zero, 3/2. ``at_border``: a semi-critical point at an end
+    of the variances searched, beyond which $\chi_\parallel$ may come nearer to 1.
     """
 
     kind: Kind
@@ -61,6 +63,7 @@ class CriticalPoint:
     chi_perp: Estimate
     bend: Estimate
     power: float = 2.0
+    at_border: bool = False
 
     @property
     def depth_scale(self) -> float:
@@ -145,7 +148,7 @@ class Criticality:
         return "\n".join([head, *map(_told, self.points)])
 
 
-def critical_init(wanted: str | Activation | Callable, *, search: tuple[float, float] = _SEARCH) -> Criticality:
+def critical_init(wanted: str | Activation | Callable, *, search: Sequence[float] = _SEARCH) -> Criticality:
     r"""Find the weight and bias variances at which a deep network with this activation is critical.
 
     Scans $h(K) = \chi_\parallel/\chi_\perp - 1$ and returns, in this order of preference,
@@ -153,7 +156,8 @@ def critical_init(wanted: str | Activation | Callable, *, search: tuple[float, f
     - ``"scale-invariant"``: $h = 0$ everywhere; $C_w = 1/m_1$, $C_b = 0$, any variance;
     - ``"half-stable"``: roots of h with $C_b \ge 0$, those that bend least first;
     - ``"vanishing"``: $K_* = 0$, if variances fall to it; ``"unstable"`` if they grow from it;
-    - ``"none"``: the semi-critical point, $\chi_\perp = 1$ with $C_b \ge 0$ and $|\chi_\parallel - 1|$ least.
+    - ``"none"``: the semi-critical point, $\chi_\perp = 1$ with $C_b \ge 0$ and $|\chi_\parallel - 1|$ least, of equals
+      the one nearest $K = 1$.
 
     All points found are listed. Every number is an `Estimate` whose error bounds that of quadrature, rounding and root.
 
@@ -202,11 +206,10 @@ def root(miss: Callable[[float], float], low: float, high: float) -> float:
     return found
 
 
-def _places(search: tuple[float, float]) -> np.ndarray:
-    low, high = search
-    if not 0.0 < low < high < math.inf:
-        reject(f"search={search}", "A range of variances goes from above 0 to more", "Give search=(1e-4, 1e3)")
-    return np.geomspace(low, high, _COUNT)
+def _places(search: Sequence[float]) -> np.ndarray:
+    if np.shape(search) != (2,) or not 0.0 < search[0] < search[1] < math.inf:
+        reject(f"search={search}", "A range of variances is a pair, from above 0 to more", "Give search=(1e-4, 1e3)")
+    return np.geomspace(*search, _COUNT)
 
 
 def _runs(known: np.ndarray) -> np.ndarray:
@@ -218,10 +221,15 @@ def _runs(known: np.ndarray) -> np.ndarray:
 
 def _brackets(K: np.ndarray, imbalance: Estimate, known: np.ndarray) -> list[tuple[float, float]]:
     """Neighbours between which h changes its sign by more than noise."""
-    value, error = imbalance.value[known], imbalance.error[known]
-    sure = np.flatnonzero(np.abs(value) > np.maximum(_NOISE, error))
-    pairs = itertools.pairwise(sure)
-    return [(float(K[i]), float(K[j])) for i, j in pairs if value[i] * value[j] < 0.0 and j - i <= _GAP]
+    turns = sign_changes(Estimate(imbalance.value[known], np.maximum(_NOISE, imbalance.error[known])))
+    return [(float(K[i]), float(K[j])) for i, j in turns]
+
+
+def sign_changes(values: Estimate) -> list[tuple[int, int]]:
+    """Places near each other, between which values (n,) change their sign by more than their errors."""
+    value = values.value
+    pairs = itertools.pairwise(np.flatnonzero(np.abs(value) > values.error).tolist())
+    return [(i, j) for i, j in pairs if value[i] * value[j] < 0.0 and j - i <= GAP]
 
 
 def _half_stable(act: Activation, low: float, high: float) -> CriticalPoint:
@@ -284,7 +292,7 @@ def _at_zero(act: Activation) -> list[CriticalPoint]:
 
 def _semi_critical(act: Activation, K: np.ndarray) -> tuple[CriticalPoint, ...]:
     r"""The point of the edge of chaos with $C_b \ge 0$ and $|\chi_\parallel - 1|$ least, by grids within the grid."""
-    low, high = K[0], K[-1]
+    low, high = ends = K[0], K[-1]
     best = math.nan
     while high > low * (1 + 1e-12):
         _, bias, parallel, _ = edge(moments(act, K))
@@ -292,11 +300,13 @@ def _semi_critical(act: Activation, K: np.ndarray) -> tuple[CriticalPoint, ...]:
         if not np.isfinite(badness).any():
             return ()
         least = int(np.argmin(badness))
-        at = int(np.flatnonzero(badness <= badness[least] + _LEVEL + parallel.error[least])[0])
+        equal = np.flatnonzero(badness <= badness[least] + _LEVEL + parallel.error[least])
+        at = int(equal[np.argmin(np.abs(np.log(K[equal])))])
         best = float(K[at])
         low, high = K[max(at - 1, 0)], K[min(at + 1, len(K) - 1)]
         K = np.geomspace(low, high, 33)
-    return (_on_curve(act, "semi-critical", Estimate(best, 1e-8 * best)),)
+    found = _on_curve(act, "semi-critical", Estimate(best, 1e-8 * best))
+    return (replace(found, at_border=bool(np.min(np.abs(np.log(np.divide(ends, best)))) < _BORDER)),)
 
 
 def _told(point: CriticalPoint) -> str:
@@ -312,7 +322,8 @@ def _told(point: CriticalPoint) -> str:
     scale = point.input_mean_square
     lines += [f"  {'input mean square':<24}{'any' if scale is None else format(scale, '.12g')}"]
     lines += [f"  {'depth scale xi_q':<24}{point.depth_scale:.6g}"]
-    return "\n".join([f" {point.kind}, approached from {point.side}", *lines])
+    border = ", at the border of the search: another range may hold a better one" if point.at_border else ""
+    return "\n".join([f" {point.kind}, approached from {point.side}{border}", *lines])
 
 
 def _number(estimate: Estimate) -> str:
