@@ -4,16 +4,18 @@ import dataclasses
 import math
 from typing import Annotated, Any
 
+from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, arg
 
 from widthwise.numerics import Estimate
 from widthwise.theory.criticality import CriticalPoint, critical_init
 
-from .console import write_json, write_table
+from .console import write_json, write_line, write_table
 from .options import JsonFlag
 
-_HEADER = ("class", "C_w", "C_b", "K*", "chi_parallel", "chi_perp", "input mean square", "xi_q")
+_HEADER = ("point", "quantity", "value")
+_NAMES = ("C_w", "C_b", "K*", "chi_parallel", "chi_perp")
 
 
 def write_critical(activation: Annotated[Positional[str], arg(metavar="ACTIVATION")], as_json: JsonFlag = False) -> int:
@@ -28,17 +30,27 @@ def write_critical(activation: Annotated[Positional[str], arg(metavar="ACTIVATIO
         points = [_as_data(point) for point in found.points]
         write_json({"activation": found.activation.name, "class": found.kind, "points": points})
     else:
-        write_table(_HEADER, [_row(point) for point in found.points] or [(Text("none"),)])
+        if not Console().is_terminal:
+            write_line("\t".join(_HEADER))
+        write_table(_HEADER, [row for point in found.points for row in _rows(point)] or [_texts("none", "", "")])
     return 0
 
 
-def _row(point: CriticalPoint) -> tuple[Text, ...]:
+def _rows(point: CriticalPoint) -> list[tuple[Text, ...]]:
+    """One quantity a row, so that no number is cut off in a narrow terminal."""
     values = (point.weight_variance, point.bias_variance, point.variance, point.chi_parallel, point.chi_perp)
-    numbers = [f"{float(value.value):.12g}" if math.isfinite(value.value) else "any" for value in values]
+    told = [
+        (name, f"{float(value.value):.12g}" if math.isfinite(value.value) else "any")
+        for name, value in zip(_NAMES, values, strict=True)
+    ]
     scale = point.input_mean_square
-    return tuple(
-        map(Text, (point.kind, *numbers, "any" if scale is None else f"{scale:.12g}", f"{point.depth_scale:.6g}"))
-    )
+    told += [("input mean square", "any" if scale is None else f"{scale:.12g}"), ("xi_q", f"{point.depth_scale:.6g}")]
+    told += [("at the border", "of the variances searched")] if point.at_border else []
+    return [_texts(point.kind, *row) for row in told]
+
+
+def _texts(*cells: str) -> tuple[Text, ...]:
+    return tuple(map(Text, cells))
 
 
 def _as_data(point: CriticalPoint) -> dict[str, Any]:
