@@ -186,6 +186,29 @@ def test_transfer_demands_a_function_of_the_rate(optimizer, message):
         ww.transfer(equinox, optimizer, (X, X[:, :2]), widths=(8, 16, 32), rates=(0.1, 0.2, 0.3))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rates": (0.1, 0.2, np.nan)}, "rate=nan. A learning rate is a finite number above 0"),
+        ({"rates": (0.1, 0.2, np.inf)}, "rate=inf. A learning rate"),
+        ({"rates": (0.0, 0.1, 0.2)}, "rate=0.0. A learning rate"),
+        ({"rates": (0.1, 0.2, "0.3")}, "rate='0.3'. A learning rate"),
+        ({"rates": (0.1, 0.2, 0.2)}, "2 different rates"),
+        ({"steps": 0}, "At least one step is trained"),
+        ({"steps": 2.5}, "steps is a whole number"),
+        ({"seeds": 1}, "at least two of them"),
+        ({"widths": (32, 16, 8)}, "A drift needs three widths or more, .* in rising order"),
+        ({"widths": (8, 16, 16, 32)}, "in rising order"),
+        ({"widths": (8, 16, 32.0)}, "whole numbers"),
+        ({"confidence": 95}, "between 0 and 1"),
+    ],
+)
+def test_transfer_refuses_bad_input(fields, message):
+    given = {"widths": (8, 16, 32), "rates": (0.1, 0.2, 0.3), "seeds": 2, "steps": 1, **fields}
+    with pytest.raises(ValueError, match=message):
+        ww.transfer(equinox, optax.sgd, (X, X[:, :2]), **given)
+
+
 def test_transfer_refuses_too_little():
     with pytest.raises(ValueError, match="A drift needs three widths"):
         ww.transfer(equinox, optax.sgd, (X, X[:, :2]), widths=(8, 16), rates=(0.1, 0.2, 0.3))

@@ -1,7 +1,6 @@
 """Is a model scaled with its width as muP demands, and if not, which tensor is to blame?"""
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from widthwise.numerics import reject
 
 from .faults import TOLERANCE, Fault, faults, significant
 from .readings import Identity, Reading, identify, moment_of_reading, readings
-from .slopes import Slope, fitted
+from .slopes import Slope, demand_counts, demand_widths, fitted
 
 _LEAST_RANGE = 4  # octaves are counted from the narrowest to the widest: fewer than two tell exponents badly
 
@@ -74,9 +73,9 @@ def width_check(
     optimizer: Optimizer | Any,
     data: Any,
     *,
-    widths: Sequence[Any] = (64, 128, 256, 512, 1024),
-    seeds: int = 4,
-    steps: int = 5,
+    widths: Sequence[int] | Any = (64, 128, 256, 512, 1024),
+    seeds: int | Any = 4,
+    steps: int | Any = 5,
     loss: LossFunction | None = None,
     centred: bool = True,
     confidence: float = 0.95,
@@ -109,8 +108,8 @@ def width_check(
 
     Sources: yang2021tensor, yang2022tuning.
     """
-    widths = _demand_widths(widths)
-    _demand_counts(seeds, steps, confidence)
+    widths = demand_widths(widths, 4, "An exponent with its correction needs four widths or more")
+    demand_counts(seeds, steps, confidence)
     runs = train_widths(
         make_model, optimizer, data, widths=widths, seeds=seeds, steps=steps, loss=loss, centred=centred, tick=tick
     )
@@ -129,33 +128,6 @@ def judge(runs: WidthRuns, confidence: float = 0.95) -> WidthCheck:
     wrong = faults(found, runs)
     status, regime, reasons = _status(runs, found, outputs, wrong, moment)
     return WidthCheck(runs, confidence, moment, found, outputs, identify(found), wrong, status, regime, reasons)
-
-
-def _demand_widths(widths: Sequence[Any]) -> tuple[int, ...]:
-    chosen = tuple(widths)
-    whole = all(isinstance(one, numbers.Integral) and one > 0 for one in chosen)
-    if not whole or len(set(chosen)) < 4 or list(chosen) != sorted(set(chosen)):
-        reject(
-            f"widths={chosen}",
-            "An exponent with its correction needs four widths or more, positive whole numbers in rising order",
-            "Give for example widths=(64, 128, 256, 512)",
-        )
-    return tuple(map(int, chosen))
-
-
-def _demand_counts(seeds: int, steps: int, confidence: float) -> None:
-    if seeds < 2:
-        reject(
-            f"seeds={seeds}",
-            "An interval over seeds needs at least two of them, and is narrow from four on",
-            "Give seeds=4",
-        )
-    if steps < 1:
-        reject(f"steps={steps}", "At least one step is trained", "Give steps=5")
-    if not 0 < confidence < 1:
-        reject(
-            f"confidence={confidence}", "The confidence of an interval lies between 0 and 1", "Give for example 0.95"
-        )
 
 
 def _demand_start(runs: WidthRuns) -> None:

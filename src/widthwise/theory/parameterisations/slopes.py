@@ -4,14 +4,16 @@ Legend: y (W, S) a size at W widths from S seeds; p the exponent of $y \sim C_0n
 """
 
 import math
+import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from widthwise.numerics import exponent
+from widthwise.numerics import demand_count, exponent, reject
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,32 @@ def fitted(widths: Iterable[float], y: Float[np.ndarray, "W S"], confidence: flo
     value, *left = (exponent(sizes, scale * np.sqrt(mean)) for mean in means)
     spread = math.sqrt((count - 1) / count * np.sum((np.asarray(left) - np.mean(left)) ** 2))
     return Slope(value, float(stdtrit(count - 1, 0.5 + 0.5 * confidence)) * spread)
+
+
+def demand_widths(widths: Any, least: int, why: str) -> tuple[int, ...]:
+    """Refuse fewer than ``least`` widths, and such as do not rise."""
+    chosen = tuple(widths) if np.iterable(widths) else ()
+    whole = all(isinstance(one, numbers.Integral) and one > 0 for one in chosen)
+    if not whole or len(set(chosen)) < least or list(chosen) != sorted(set(chosen)):
+        reject(
+            f"widths={chosen or widths!r}",
+            f"{why}, positive whole numbers in rising order",
+            "Give for example widths=(64, 128, 256, 512)",
+        )
+    return tuple(map(int, chosen))
+
+
+def demand_counts(seeds: Any, steps: Any, confidence: float) -> None:
+    """Refuse what gives no interval over seeds, and what is no training."""
+    if demand_count("seeds", seeds) < 2:
+        reject(
+            f"seeds={seeds}",
+            "An interval over seeds needs at least two of them, and is narrow from four on",
+            "Give seeds=4",
+        )
+    if demand_count("steps", steps) < 1:
+        reject(f"steps={steps}", "At least one step is trained", "Give steps=5")
+    if not 0 < confidence < 1:
+        reject(
+            f"confidence={confidence}", "The confidence of an interval lies between 0 and 1", "Give for example 0.95"
+        )

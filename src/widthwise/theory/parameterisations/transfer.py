@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
 from widthwise.measure import LossFunction, MakeModel, adapted_models, loss_for, trained_tree
-from widthwise.numerics import reject
+from widthwise.numerics import demand_rate, reject
 from widthwise.operators import parameters
 
-from .slopes import Slope
+from .slopes import Slope, demand_counts, demand_widths
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +47,10 @@ def transfer(
     optimizer: Callable[..., optax.GradientTransformation] | Any,
     data: Any,
     *,
-    widths: Sequence[int],
-    rates: Iterable[float],
-    seeds: int = 4,
-    steps: int = 20,
+    widths: Sequence[int] | Any,
+    rates: Iterable[float] | Any,
+    seeds: int | Any = 4,
+    steps: int | Any = 20,
     loss: LossFunction | None = None,
     confidence: float = 0.95,
 ) -> Transfer:
@@ -58,8 +58,8 @@ def transfer(
 
     Under muP p is near 0. ``optimizer(rate)`` or ``optimizer(rate, width)`` returns an optax transformation; the rate
     is traced: compute with it by jax.numpy only. All inputs are used in each of the ``steps``. Raises ``ValueError``
-    for fewer than three widths, rates or two seeds, for an optimizer in place of that function, and where no rate
-    gives a finite loss.
+    for fewer than three rising widths, three finite and positive rates, two seeds or one step, for an optimizer in
+    place of that function, and where no rate gives a finite loss.
 
     >>> import equinox as eqx, numpy as np, optax
     >>> make_model = lambda width, seed: eqx.nn.MLP(2, 1, width, 1, key=jax.random.key(seed))
@@ -71,12 +71,14 @@ def transfer(
 
     Sources: yang2022tuning.
     """
-    chosen = sorted({float(rate) for rate in rates})
-    if len({*widths}) < 3 or len(chosen) < 3 or seeds < 2 or chosen[0] <= 0:
+    widths = demand_widths(widths, 3, "A drift needs three widths or more")
+    demand_counts(seeds, steps, confidence)
+    chosen = sorted({demand_rate(rate) for rate in rates})
+    if len(chosen) < 3:
         reject(
-            f"{len({*widths})} widths, {len(chosen)} rates (the least {min(chosen, default=0):g}) and {seeds} seeds",
-            "A drift needs three widths, three positive rates and two seeds at least",
-            "Give for example widths=(64, 128, 256), rates=numpy.logspace(-3, 0, 7), seeds=4",
+            f"{len(chosen)} different rates",
+            "A best rate that drifts is looked for among three at least",
+            "Give for example rates=numpy.logspace(-3, 0, 7)",
         )
     if not callable(optimizer):
         _reject_optimizer(optimizer)
@@ -91,7 +93,7 @@ def transfer(
     losses = np.where(np.isfinite(losses), losses, np.inf)
     _demand_finite(losses, widths)
     best = _best(losses.mean(axis=2), chosen)
-    return Transfer(tuple(widths), tuple(chosen), losses, best, _drift(losses, widths, chosen, confidence))
+    return Transfer(widths, tuple(chosen), losses, best, _drift(losses, widths, chosen, confidence))
 
 
 def _reject_optimizer(optimizer: Any) -> NoReturn:
