@@ -209,7 +209,7 @@ def root(miss: Callable[[float], float], low: float, high: float) -> float:
 def _places(search: Sequence[float]) -> np.ndarray:
     if np.shape(search) != (2,) or not 0.0 < search[0] < search[1] < math.inf:
         reject(f"search={search}", "A range of variances is a pair, from above 0 to more", "Give search=(1e-4, 1e3)")
-    return np.geomspace(*search, _COUNT)
+    return np.geomspace(search[0], search[1], _COUNT)
 
 
 def _runs(known: np.ndarray) -> np.ndarray:
