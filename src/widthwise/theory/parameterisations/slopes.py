@@ -66,7 +66,7 @@ def fitted(widths: Iterable[float], y: Float[np.ndarray, "W S"], confidence: flo
 def demand_widths(widths: Any, least: int, why: str) -> tuple[int, ...]:
     """Refuse fewer than ``least`` widths, and such as do not rise."""
     chosen = tuple(widths) if np.iterable(widths) else ()
-    whole = all(isinstance(one, numbers.Integral) and one > 0 for one in chosen)
+    whole = all(isinstance(one, numbers.Integral) and int(one) > 0 for one in chosen)
     if not whole or len(set(chosen)) < least or list(chosen) != sorted(set(chosen)):
         reject(
             f"widths={chosen or widths!r}",
