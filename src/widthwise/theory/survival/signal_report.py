@@ -129,13 +129,13 @@ class SignalReport:
         given = self.model if model is None else model
         adapted = self._as_adapted(given)
         done = rescaled(adapted, self.X, target, readout).model
-        return replaced(given, adapted, done.parameters)
+        return replaced(given, adapted, done.parameters)  # pyright: ignore[reportFunctionMemberAccess]
 
     def _as_adapted(self, given: Any) -> Adapted:
         """What was given as an adapted model, bare parameters with the function of the report's own."""
-        own = jax.tree.structure(self.model.parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        own = jax.tree.structure(self.model.parameters)
         if jax.tree.structure(given) == own and not isinstance(given, eqx.Module):
-            return eqx.tree_at(lambda one: one.parameters, self.model, jax.tree.map(jnp.asarray, given))  # pyright: ignore[reportFunctionMemberAccess]
+            return eqx.tree_at(lambda one: one.parameters, self.model, jax.tree.map(jnp.asarray, given))
         return _adapted(given, self.X, self.options)
 
     def _trend(self, values: Float[np.ndarray, "r h"]) -> Trend:
