@@ -1,4 +1,4 @@
-"""Warn of everything in a finished page that a browser would fetch from another machine."""
+"""Take out of the finished pages, or warn of, what a browser would fetch from another machine."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,19 @@ _FETCHED = re.compile(
 )
 
 
+# plotly asks for MathJax in a notebook, though no text of a plot needs it.
+_MATHJAX = re.compile(r"<script src=\"https://cdnjs[^\"]*mathjax[^\"]*\"[^>]*></script>")
+
+
+def _strip(app, exception):
+    if exception is None and app.builder.format == "html":
+        for page in Path(app.outdir).glob("*.html"):
+            text = page.read_text("utf-8")
+            kept = _MATHJAX.sub("", text)
+            if kept != text:
+                page.write_text(kept, "utf-8")
+
+
 def _check(app, exception):
     if exception is None and app.builder.format == "html":
         for page in sorted(Path(app.outdir).rglob("*.html")):
@@ -21,5 +34,6 @@ def _check(app, exception):
 
 
 def setup(app):
+    app.connect("build-finished", _strip, priority=400)
     app.connect("build-finished", _check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

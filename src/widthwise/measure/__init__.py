@@ -1,7 +1,6 @@
 """Instruments for any model: what is counted, trained, differentiated and compared, never predicted."""
 
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
-from .drift import LossFunction
 from .dynamics import Method
 from .eigenpairs import Eigenpairs, top_eigenpairs
 from .flow import Flow, FlowCode, gradient_flow
@@ -39,7 +38,7 @@ from .stable_rate import StableRate, stable_rate
 from .taps import Seen, Tap, Taps, find_taps, read_taps
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
-from .width_inputs import MakeModel, Optimizer, adapted_models, loss_for
+from .width_inputs import Optimizer, adapted_models, loss_for
 from .widths import SizedTap, WidthRuns, role_of, train_widths, trained_tree
 
 __all__ = [
@@ -53,8 +52,6 @@ __all__ = [
     "Inside",
     "KernelRecorder",
     "LazyOrRich",
-    "LossFunction",
-    "MakeModel",
     "Method",
     "Moved",
     "NTKSpectrum",

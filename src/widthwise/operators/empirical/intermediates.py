@@ -50,7 +50,7 @@ def steps(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
     """Find the uses of parameters by a model for an input like x; for models that differ in values only, once.
 
     >>> model = jax.tree_util.Partial(lambda p, x: p["w"] @ x + p["b"], {"w": jnp.ones((2, 3)), "b": jnp.ones(2)})
-    >>> found = steps(model, jax.ShapeDtypeStruct((3,), "float32"))
+    >>> found = steps(model, jax.eval_shape(lambda: jnp.ones(3)))
     >>> len(found.uses), found.biases
     (1, {0: (0, 1.0)})
     """

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from widthwise.claims import Status
-from widthwise.measure import LossFunction, MakeModel, Optimizer, WidthRuns, train_widths
+from widthwise.measure import Optimizer, WidthRuns, train_widths
 from widthwise.numerics import reject
 
 from .faults import TOLERANCE, Fault, faults, significant
@@ -69,14 +70,14 @@ class WidthCheck:
 
 
 def width_check(
-    make_model: MakeModel,
+    make_model: Callable[[int, int], Any],
     optimizer: Optimizer | Any,
     data: Any,
     *,
     widths: Sequence[int] | Any = (64, 128, 256, 512, 1024),
     seeds: int | Any = 4,
     steps: int | Any = 5,
-    loss: LossFunction | None = None,
+    loss: Callable[[Array, Any], Array] | None = None,
     centred: bool = True,
     confidence: float = 0.95,
     tick: Callable[[], None] = lambda: None,

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from widthwise.measure import MakeModel, Tap, adapted_models, find_taps, read_taps, role_of
+from widthwise.measure import Tap, adapted_models, find_taps, read_taps, role_of
 from widthwise.numerics import demand_count, reject
 from widthwise.operators import parameters
 
@@ -109,7 +109,7 @@ class MuP:
 
 
 def mup(
-    make_model: MakeModel,
+    make_model: Callable[[int, int], Any],
     X: ArrayLike,
     *,
     width: Any,

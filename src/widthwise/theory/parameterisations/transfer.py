@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
-from widthwise.measure import LossFunction, MakeModel, adapted_models, loss_for, trained_tree
+from widthwise.measure import adapted_models, loss_for, trained_tree
 from widthwise.numerics import demand_rate, reject
 from widthwise.operators import parameters
 
@@ -43,7 +43,7 @@ class Transfer:
 
 
 def transfer(
-    make_model: MakeModel,
+    make_model: Callable[[int, int], Any],
     optimizer: Callable[..., optax.GradientTransformation] | Any,
     data: Any,
     *,
@@ -51,7 +51,7 @@ def transfer(
     rates: Iterable[float] | Any,
     seeds: int | Any = 4,
     steps: int | Any = 20,
-    loss: LossFunction | None = None,
+    loss: Callable[[Array, Any], Array] | None = None,
     confidence: float = 0.95,
 ) -> Transfer:
     r"""Train at each width with each rate, and fit how the best rate drifts, $\eta^*(n) \propto n^p$.
@@ -110,14 +110,14 @@ def _at_width(optimizer: Callable, width: int, rate: Any) -> optax.GradientTrans
 
 
 def _losses(
-    make_model: MakeModel,
+    make_model: Callable[[int, int], Any],
     width: int,
     optimizer: Callable,
     data: tuple[Array, Array],
     rates: Sequence[float],
     seeds: int,
     steps: int,
-    loss: LossFunction | None,
+    loss: Callable[[Array, Any], Array] | None,
 ) -> Float[np.ndarray, "R S"]:
     """The losses at the end, at one width."""
     X, Y = data
