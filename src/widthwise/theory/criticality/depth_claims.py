@@ -337,7 +337,7 @@ CLAIMS = (
     Claim(
         id="INIT-29",
         name="collapse-of-angles-on-the-edge-of-chaos",
-        statement=r"On the edge of chaos $1-\rho^{(l)}\simeq\frac2{\beta l}$ with $\beta=C_wqE\sigma''^2$ for smooth "
+        statement=r"On the edge of chaos $1-\rho^{(l)}\simeq\frac2{\beta l}$ with $\beta=C_wqE(\sigma'')^2$ for smooth "
         r"activations, and $\theta_l\simeq\frac{3\pi}l$ for the rectifier.",
         sources=("hayou2019impact",),
         field=FIELD,
