@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -23,7 +23,8 @@ with suppress(ImportError):
 
     _graph = graph
 
-_KEPT = 32  # models whose structure is remembered
+_KEPT = 32  # models of which something is remembered
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,18 @@ _seen: dict[Any, Structure] = {}
 
 def structure(model: Callable, x: jax.ShapeDtypeStruct, plain: bool = False) -> Structure:
     """How a model uses its parameters on an input like x; ``plain`` takes every parameter as direct."""
-    key = key_of(model, x, plain)
-    if key in _seen:
-        return _seen[key]
-    found = _explored(model, x, plain)
+    return remembered(_seen, key_of(model, x, plain), lambda: _explored(model, x, plain))
+
+
+def remembered(seen: dict[Any, Found], key: Any, explore: Callable[[], Found]) -> Found:
+    """What is known of a model by its key; explored once, and forgotten after some others."""
+    if key in seen:
+        return seen[key]
+    found = explore()
     if key is not None:
-        _seen[key] = found
-        for old in [*_seen][:-_KEPT]:
-            del _seen[old]
+        seen[key] = found
+        for old in [*seen][:-_KEPT]:
+            del seen[old]
     return found
 
 

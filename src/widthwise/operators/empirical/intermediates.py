@@ -13,7 +13,7 @@ from jaxtyping import Array
 from widthwise.numerics import reject
 
 from ..parameters import parameters
-from .factors import key_of
+from .factors import key_of, remembered
 from .uses import Origin, Use
 
 _graph: Any = None
@@ -24,7 +24,6 @@ with suppress(ImportError):  # a JAX without the names it needs
 
 
 _seen: dict[Any, "Steps"] = {}
-_KEPT = 32  # models whose steps are remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +59,13 @@ def steps(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
             "Signals are read off the steps of a model",
             "Install the version of JAX that this library was tested with",
         )
-    key = key_of(model, x, False)
-    if key in _seen:
-        return _seen[key]
+    return remembered(_seen, key_of(model, x, plain=False), lambda: _explored(model, x))
+
+
+def _explored(model: Callable, x: jax.ShapeDtypeStruct) -> Steps:
     tape = _graph.Tape(outputs=[])
     out = eqx.filter_eval_shape(_walked, model, x, tape)
-    found = Steps(tuple(tape.uses), dict(tape.scales), dict(tape.biases), out.size, out.dtype)
-    if key is not None:
-        _seen[key] = found
-        for old in [*_seen][:-_KEPT]:
-            del _seen[old]
-    return found
+    return Steps(tuple(tape.uses), dict(tape.scales), dict(tape.biases), out.size, out.dtype)
 
 
 def intermediates(
