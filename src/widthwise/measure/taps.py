@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from widthwise.operators import parameters
+from widthwise.operators import evaluated, parameters, walked
 
 from .traced import parameter_names
 
@@ -159,28 +159,14 @@ def _walked(model: Callable, leaves: Sequence[Array], start: Sequence[Array], x:
 
 def _run(jaxpr: Any, consts: Sequence[Any], values: Sequence[Value], record: Record) -> list[Value]:
     """The outputs of traced steps."""
-    known = dict(zip(jaxpr.constvars, map(_constant, consts), strict=True))
-
-    def read(atom: Any) -> Value:
-        return _constant(atom.val) if _is_literal(atom) else known[atom]
-
-    readers = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if not _is_literal(atom))
-    readers.update(atom for atom in jaxpr.outvars if not _is_literal(atom))
-
-    def once(atom: Any, value: Value) -> Value:
-        """A multiplier belongs to what was made only if nothing else reads it."""
-        return value if readers[atom] == 1 else value._replace(made=())
-
-    known |= {atom: once(atom, value) for atom, value in zip(jaxpr.invars, values, strict=True)}
-    for eqn in jaxpr.eqns:
-        found = _step(eqn, [read(atom) for atom in eqn.invars], record)
-        for output, value in zip(eqn.outvars, found, strict=True):
-            known[output] = once(output, value)
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _is_literal(atom: Any) -> bool:
-    return hasattr(atom, "val")
+    return walked(
+        jaxpr,
+        consts,
+        values,
+        _constant,
+        lambda eqn, given: _step(eqn, given, record),
+        lambda value: value._replace(made=()),  # a multiplier belongs to what was made only if nothing else reads it
+    )
 
 
 def _constant(array: Any) -> Value:
@@ -211,20 +197,13 @@ def _inside(eqn: Any) -> tuple[Any, Sequence[Any]]:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
 
 
-def _bound(eqn: Any, arrays: Sequence[Any]) -> list[Any]:
-    words = eqn.primitive.get_bind_params(eqn.params)
-    functions, words = words if isinstance(words, tuple) else ((), words)
-    found = eqn.primitive.bind(*functions, *arrays, **words)
-    return list(found) if eqn.primitive.multiple_results else [found]
-
-
 def _now(eqn: Any, values: Sequence[Value]) -> list[Any]:
-    return _bound(eqn, [value.now for value in values])
+    return evaluated(eqn, [value.now for value in values])
 
 
 def _at_start(eqn: Any, values: Sequence[Value]) -> list[Any]:
     """With the parameters of the start and everything else as it is now."""
-    return _bound(eqn, [value.now if value.start is None else value.start for value in values])
+    return evaluated(eqn, [value.now if value.start is None else value.start for value in values])
 
 
 def _untrained(eqn: Any, values: list[Value], varies: bool, record: Record) -> list[Value]:
@@ -263,7 +242,7 @@ def _summed(eqn: Any, value: Value, found: Any, record: Record) -> Value:
         many = np.prod(np.shape(value.now)) / max(1.0, np.prod(np.shape(found)))
         old = record.taps[at]
         record.taps[at] = Tap(old.name, "product", old.leaves, round(many), max(1, round(old.fan_out / many)))
-        record.z[at], record.own[at] = (_bound(eqn, [one])[0] for one in (record.z[at], record.own[at]))
+        record.z[at], record.own[at] = (evaluated(eqn, [one])[0] for one in (record.z[at], record.own[at]))
     return value._replace(now=found)
 
 

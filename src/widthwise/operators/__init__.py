@@ -4,6 +4,7 @@ from .adapters import Adapted, adapt, from_torch, register_aten, replaced
 from .attribution import Influence, influence, projected_influence
 from .empirical import Cost, Plan, Steps, empirical_kernel, entk, entk_plan, intermediates, steps
 from .features import ProjectedGradients, projected_gradients
+from .jaxprs import evaluated, walked
 from .linear import gauss_newton, hessian, jacobian, jacobian_matrix, ntk_operator
 from .parameters import Frozen, flatten, parameters
 from .taylor import Taylor, linearization_gap, linearize, taylor
@@ -23,6 +24,7 @@ __all__ = [
     "empirical_kernel",
     "entk",
     "entk_plan",
+    "evaluated",
     "flatten",
     "from_torch",
     "gauss_newton",
@@ -43,4 +45,5 @@ __all__ = [
     "steps",
     "taylor",
     "trained_linearized",
+    "walked",
 ]

@@ -8,7 +8,6 @@ other way is *direct*: the zero is added to the parameter itself.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from ..jaxprs import evaluated, walked
 from .uses import Origin, Use, shifted, use_of
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -90,26 +90,14 @@ class Tape:
 
 def run(closed: ClosedJaxpr, values: Sequence[Value], tape: Tape) -> list[Value]:
     """The outputs of traced steps."""
-    jaxpr = closed.jaxpr
-    known = dict(zip(jaxpr.constvars, map(Value, closed.consts), strict=True))
-
-    def read(atom: Any) -> Value:
-        return Value(atom.val) if isinstance(atom, Literal) else known[atom]
-
-    readers = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if not isinstance(atom, Literal))
-    readers.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
-
-    def once(atom: Any, value: Value) -> Value:
-        """What flows back to a value that is read twice is not what flows back to one of its readers."""
-        return value if readers[atom] == 1 else value._replace(made=None, source=None)
-
-    known |= {atom: once(atom, value) for atom, value in zip(jaxpr.invars, values, strict=True)}
-    for eqn in jaxpr.eqns:
-        given = [read(atom) for atom in eqn.invars]
-        found = _followed(eqn, given, _step(eqn, given, tape), tape)
-        for output, value in zip(eqn.outvars, found, strict=True):
-            known[output] = once(output, value)
-    return [read(atom) for atom in jaxpr.outvars]
+    return walked(
+        closed.jaxpr,
+        closed.consts,
+        values,
+        Value,
+        lambda eqn, given: _followed(eqn, given, _step(eqn, given, tape), tape),
+        lambda value: value._replace(made=None, source=None),
+    )
 
 
 def _step(eqn: JaxprEqn, values: list[Value], tape: Tape) -> list[Value]:
@@ -156,12 +144,7 @@ def _factor(name: str, values: list[Value]) -> float | None:
 
 
 def _evaluated(eqn: JaxprEqn, values: Sequence[Value]) -> list[Any]:
-    words = eqn.primitive.get_bind_params(eqn.params)
-    functions, words = (
-        words if isinstance(words, tuple) else ((), words)
-    )  # functions come apart in some versions of JAX
-    found = eqn.primitive.bind(*functions, *(value.array for value in values), **words)
-    return list(found) if eqn.primitive.multiple_results else [found]
+    return evaluated(eqn, [value.array for value in values])
 
 
 def _constants(eqn: JaxprEqn, values: Sequence[Value]) -> list[Any]:
