@@ -91,7 +91,8 @@ def changes(
     """
     X, y = problem()
     a, b, c = (jnp.exp(-column * np.log(n)) for column in abc.T)
-    rates = Weights(tuple(rate * one for one in c), (*[rate * c[0] * biases] * depth, rate * biases))
+    of_bias = rate * float(biases)
+    rates = Weights(tuple(rate * one for one in c), (*[of_bias * c[0]] * depth, of_bias))
     inner = optax.identity() if optimiser == "sgd" else optax.scale_by_adam(eps=0.0, eps_root=1e-60)
 
     def one(key: Array) -> Array:
@@ -103,7 +104,9 @@ def changes(
             return 0.5 * jnp.mean((forward(weights, a, X)[-1] - z0[-1] - y[:, None]) ** 2)
 
         def step(_: Array, carry: Any) -> Any:
-            updates, state = inner.update(jax.grad(loss)(carry[0]), carry[1])
+            gradient = jax.grad(loss)(carry[0])
+            with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's decay, a float, to a whole power
+                updates, state = inner.update(gradient, carry[1])
             return jax.tree.map(lambda w, r, u: w - r * u, carry[0], rates, updates), state
 
         weights, _ = jax.lax.fori_loop(0, steps, step, (start, inner.init(start)))
