@@ -15,6 +15,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Checks every annotation of the package while the tests run; users do not pay for it.
 jaxtyping.install_import_hook("widthwise", "typechecking.checked")
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a claim together, which share its draws, and those of a file, which share compiled code."""
+    groups = [_group(item) for item in items]
+    first = {group: at for at, group in reversed(list(enumerate(groups)))}
+    for item, group in zip(items, groups, strict=True):
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = sorted(range(len(items)), key=lambda at: (first[groups[at]], at))
+    items[:] = [items[at] for at in order]
+
+
+def _group(item: pytest.Item) -> str:
+    file = item.nodeid.split("::")[0]
+    claim = getattr(item, "callspec", None) and item.callspec.params.get("claim")
+    return f"{file}:{claim.id}" if claim is not None and file.endswith("test_every_claim.py") else file
+
+
 # No deadline: the first example of a property pays for compilation.
 hypothesis.settings.register_profile("widthwise", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("widthwise")

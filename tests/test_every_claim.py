@@ -1,9 +1,12 @@
 """Every claim holds with power on its default setup, and each of its mutants is caught."""
 
+import functools
+from dataclasses import replace
+
 import pytest
 
 from sources import ROOT
-from widthwise.claims import Status, check, claims, find
+from widthwise.claims import Shared, Status, check, claims, find
 
 CLAIMS = claims()
 MUTANTS = [(claim, mutant) for claim in CLAIMS for mutant in claim.mutants]
@@ -31,15 +34,21 @@ ALL = [_param(claim) for claim in CLAIMS]
 MUTATED = [_param(claim, mutant, name=f"-{mutant.name}") for claim, mutant in MUTANTS]
 
 
+@functools.lru_cache(maxsize=1)
+def shared_by(claim_id):
+    """The tests of one claim come one after the other and share their draws."""
+    return Shared()
+
+
 @pytest.mark.parametrize("claim", ALL)
 def test_the_claim_holds(claim):
-    verdict = check(claim)
+    verdict = check(claim, shared=shared_by(claim.id))
     assert verdict.status is Status.HOLDS, str(verdict)
 
 
 @pytest.mark.parametrize(("claim", "mutant"), MUTATED)
 def test_the_mutant_is_caught(claim, mutant):
-    verdict = check(claim.mutate(mutant))
+    verdict = check(claim.mutate(mutant), shared=shared_by(claim.id))
     assert verdict.status is Status.VIOLATED, str(verdict)
 
 
@@ -47,7 +56,7 @@ def test_the_mutant_is_caught(claim, mutant):
 def test_the_true_claim_survives_where_a_mutant_changes_the_setup(claim, mutant):
     """A mutant must be wrong by itself, not because its setup breaks the theorem too."""
     if "setup" in mutant.changes:
-        verdict = check(claim, mutant.changes["setup"]())
+        verdict = check(replace(claim, setup=mutant.changes["setup"]), shared=shared_by(claim.id))
         assert verdict.status in (Status.HOLDS, Status.NOT_APPLICABLE), str(verdict)
     else:
         assert mutant.changes.keys() & {"predict", "measure", "relation", "assumptions"}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from widthwise.claims import Claim, Equal, Mutant, Status, check, claims, find
+from widthwise.claims import Claim, Equal, Mutant, Shared, Status, check, claims, find
 from widthwise.numerics import Estimate
 
 MEAN_SQUARE = Claim(
@@ -26,6 +26,24 @@ MEAN_SQUARE = Claim(
 def test_a_true_claim_holds_and_its_mutant_does_not():
     assert check(MEAN_SQUARE).status is Status.HOLDS
     assert check(MEAN_SQUARE.mutate(MEAN_SQUARE.mutants[0])).status is Status.VIOLATED
+
+
+def test_what_a_mutant_shares_with_its_claim_is_computed_once():
+    drawn, shared = [], Shared()
+
+    def measure(q, key):
+        drawn.append(q)
+        return MEAN_SQUARE.measure(q, key)
+
+    claim = replace(MEAN_SQUARE, measure=measure)
+    moved = claim.mutate(Mutant("other setup", {"setup": lambda: 3.0}))
+    alone = [check(one) for one in (claim, claim.mutate(claim.mutants[0]), moved)]
+    drawn.clear()
+    together = [check(one, shared=shared) for one in (claim, claim.mutate(claim.mutants[0]), moved)]
+    assert drawn == [2.0] * 64 + [3.0] * 64
+    assert [(one.status, one.slack) for one in together] == [(one.status, one.slack) for one in alone]
+    check(claim, 2.0, shared=shared)
+    assert len(drawn) == 3 * 64
 
 
 def test_an_unmet_assumption_is_named():

@@ -1,6 +1,6 @@
 """The vocabulary of claims: a statement that can be run, its relation, its verdict."""
 
-from .check import Verdict, check
+from .check import Shared, Verdict, check
 from .claim import Claim, Mutant
 from .literature import citation
 from .registry import claims, find
@@ -15,6 +15,7 @@ __all__ = [
     "Judgement",
     "Mutant",
     "Scaling",
+    "Shared",
     "Status",
     "Verdict",
     "check",

@@ -1,7 +1,7 @@
 """Hold a prediction against a measurement."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -38,6 +38,23 @@ class Verdict:
         return f"{self.claim_id} {self.name}: {self.status.value}{tail}"
 
 
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What the checks of a claim and of its mutants have in common; given to each, it is computed once.
+
+    A mutant that changes the prediction alone is then judged by the draws of its claim. Whoever passes one
+    on leaves ``key`` and ``seeds`` as they are.
+    """
+
+    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, compute: Callable[[], Any], *key: Hashable) -> Any:
+        """What ``compute`` returned for this key."""
+        if key not in self.kept:
+            self.kept[key] = compute()
+        return self.kept[key]
+
+
 def check(
     claim: "Claim | str",
     setup: Any = None,
@@ -45,12 +62,14 @@ def check(
     seeds: int | None = None,
     key: Array | None = None,
     progress: Callable[[int, int], None] | None = None,
+    shared: Shared | None = None,
 ) -> Verdict:
     """Check a claim (or its id or name) on a setup, by default its own, and return the verdict.
 
     ``seeds`` is the number of independent draws (default: the claim's), ``key`` the JAX key they
-    are split from (default: 0), ``progress(done, total)`` is called after each draw. Runs in
-    float64. Raises ``ValueError`` for an unknown claim or a number of seeds below 1.
+    are split from (default: 0), ``progress(done, total)`` is called after each draw. A ``shared``
+    that is passed to the checks of a claim and of its mutants, on their own setups, spares what they have in common.
+    Runs in float64. Raises ``ValueError`` for an unknown claim or a number of seeds below 1.
 
     >>> print(check("LAZY-19").status.value)
     holds
@@ -60,15 +79,17 @@ def check(
     if seeds < 1:
         reject(f"seeds={seeds}", "The number of seeds is a whole number of at least 1", "Leave it out for the default")
     with jax.enable_x64(True):
-        setup = claim.setup() if setup is None else setup
+        shared = Shared() if shared is None or setup is not None else shared
+        setup = shared.once(claim.setup, claim.setup) if setup is None else setup
         reasons = tuple(reason for holds in claim.assumptions if (reason := holds(setup)) is not None)
         if reasons:
             return Verdict(claim.id, claim.name, Status.NOT_APPLICABLE, reasons)
         if (least := least_draws(claim.relation)) > seeds and claim.draws > 1:
             reason = f"{seeds} draws give no error bar; use at least {least} seeds"
             return Verdict(claim.id, claim.name, Status.INCONCLUSIVE, (reason,), draws=seeds)
-        predicted = _numpy(claim.predict(setup))
-        draws = _draw(claim, setup, seeds, jr.key(0) if key is None else key, progress)
+        predicted = _numpy(shared.once(lambda: claim.predict(setup), claim.setup, claim.predict))
+        key = jr.key(0) if key is None else key
+        draws = shared.once(lambda: _draw(claim, setup, seeds, key, progress), claim.setup, claim.measure, seeds)
     _same_shape(claim, predicted, draws)
     judged = claim.relation.judge(predicted, draws)
     reasons = (judged.reason,) if judged.reason else ()

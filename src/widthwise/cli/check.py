@@ -1,6 +1,6 @@
 """`widthwise check`: predictions held against measurements."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from widthwise.claims import Claim, Status, Verdict, check, claims, find
+from widthwise.claims import Claim, Shared, Status, Verdict, check, claims, find
 from widthwise.numerics import Estimate, reject
 
 from .console import shown_progress, write_json, write_table
@@ -61,7 +61,7 @@ def check_claims(
         mutants: Check the wrong variants of each claim too; each of them has to be violated.
         as_json: Write JSON for programs.
     """
-    trials = [trial for claim in _chosen(names, every, field) for trial in _trials(claim, mutants)]
+    trials = [_trials(claim, mutants) for claim in _chosen(names, every, field)]
     outcomes: list[Outcome] = []
     try:
         outcomes.extend(_checked(trials, seeds))
@@ -87,19 +87,23 @@ def _chosen(names: tuple[str, ...], every: bool, field: str | None) -> Sequence[
     return list({claim.id: claim for claim in map(find, names)}.values()) if names else claims(field)
 
 
-def _trials(claim: Claim, mutants: bool) -> Iterator[Trial]:
-    yield Trial(claim)
-    if mutants:
-        yield from (Trial(claim.mutate(mutant), mutant=True) for mutant in claim.mutants)
+def _trials(claim: Claim, mutants: bool) -> tuple[Trial, ...]:
+    return Trial(claim), *(Trial(claim.mutate(mutant), mutant=True) for mutant in claim.mutants if mutants)
 
 
-def _checked(trials: Sequence[Trial], seeds: int | None) -> Iterator[Outcome]:
-    with shown_progress() as progress, progress.task("Claims", total=len(trials)) as advance:
-        for trial in trials:
-            with progress.task(trial.claim.name, total=seeds or trial.claim.draws) as drawn:
-                verdict = check(trial.claim, seeds=seeds, progress=lambda done, total, drawn=drawn: drawn())
-            yield Outcome(verdict, trial.mutant)
-            advance()
+def _checked(trials: Sequence[tuple[Trial, ...]], seeds: int | None) -> Iterator[Outcome]:
+    with shown_progress() as progress, progress.task("Claims", total=sum(map(len, trials))) as advance:
+        for together in trials:
+            shared = Shared()
+            for trial in together:
+                with progress.task(trial.claim.name, total=seeds or trial.claim.draws) as drawn:
+
+                    def shown(done: int, total: int, drawn: Callable[[], None] = drawn) -> None:
+                        drawn()
+
+                    verdict = check(trial.claim, seeds=seeds, progress=shown, shared=shared)
+                yield Outcome(verdict, trial.mutant)
+                advance()
 
 
 def _row(outcome: Outcome) -> tuple[Text, ...]:
