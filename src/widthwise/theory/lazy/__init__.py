@@ -19,6 +19,8 @@ from .reference import reference_problem, sweep
 from .shallow import Shallow, draw_shallow, tangent_gram
 from .shallow_limits import lazy_width, limit_gram, mean_initial_risk, singular_limits
 from .spectral import SpectralBounds, certify_spectrum
+from .steps import DescentBounds, DescentCertificate, certify_descent
+from .steps_claims import Descended, Descent, descended
 from .tangency import Tangency
 from .trajectory import Trajectory, follow
 
@@ -27,6 +29,10 @@ __all__ = [
     "BallBounds",
     "Certificate",
     "Comparison",
+    "Descended",
+    "Descent",
+    "DescentBounds",
+    "DescentCertificate",
     "LazyProblem",
     "Probe",
     "Shallow",
@@ -41,6 +47,7 @@ __all__ = [
     "attack",
     "certified_smoothness",
     "certify",
+    "certify_descent",
     "certify_drift",
     "certify_from",
     "certify_spectrum",
@@ -49,6 +56,7 @@ __all__ = [
     "cross_entropy_slopes",
     "decay_rate",
     "descend",
+    "descended",
     "difference_quotient",
     "draw_shallow",
     "estimate_smoothness",
