@@ -1,9 +1,10 @@
 """Numbers with their errors, Gaussian expectations and statistics; knows no networks."""
 
 from .errors import nearest, reject
-from .estimate import Estimate
+from .estimate import Estimate, shown
 from .gaussian import hermite_rule, normal_rule, unit_rule
-from .losses import CONVENTIONS, Loss, demand_count
+from .losses import CONVENTIONS, Loss, demand_count, counted_loss
+from .phi import phi
 from .relaxation import Steps, gain, gone, left
 from .spectrum import Spectrum, spectrum
 from .statistics import binomial_interval, bootstrap_interval, exponent, exponent_estimate, mean_and_sem
@@ -20,6 +21,7 @@ __all__ = [
     "best_rate",
     "binomial_interval",
     "bootstrap_interval",
+    "counted_loss",
     "demand_count",
     "demand_rate",
     "exponent",
@@ -33,7 +35,9 @@ __all__ = [
     "mean_and_sem",
     "nearest",
     "normal_rule",
+    "phi",
     "reject",
+    "shown",
     "spectrum",
     "unit_rule",
 ]
