@@ -21,6 +21,8 @@ from .shallow_limits import lazy_width, limit_gram, mean_initial_risk, singular_
 from .spectral import SpectralBounds, certify_spectrum
 from .steps import DescentBounds, DescentCertificate, certify_descent
 from .steps_claims import Descended, Descent, descended
+from .stochastic import StochasticBounds, StochasticCertificate, certify_sgd
+from .stochastic_claims import Walks, walk
 from .tangency import Tangency
 from .trajectory import Trajectory, follow
 
@@ -38,10 +40,13 @@ __all__ = [
     "Shallow",
     "Smoothness",
     "SpectralBounds",
+    "StochasticBounds",
+    "StochasticCertificate",
     "Tangency",
     "Tangent",
     "TheoremBounds",
     "Trajectory",
+    "Walks",
     "acceleration",
     "arc_length",
     "attack",
@@ -50,6 +55,7 @@ __all__ = [
     "certify_descent",
     "certify_drift",
     "certify_from",
+    "certify_sgd",
     "certify_spectrum",
     "certify_theorem",
     "compare",
@@ -86,4 +92,5 @@ __all__ = [
     "tangent",
     "tangent_gram",
     "travel_bound",
+    "walk",
 ]

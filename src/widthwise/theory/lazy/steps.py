@@ -160,7 +160,7 @@ parameters move by at most 0.1495
     """
     if step is not None and not (math.isfinite(step) and step > 0):
         reject(f"step={step}", "A step is a finite number above 0", "Leave it out for the best certified one")
-    seen, profile = problem.tangency, _steady(problem.smoothness)
+    seen, profile = problem.tangency, steady(problem.smoothness)
     if why := obstacle(seen):
         return _refused(problem, step, math.inf, profile(0.0), why)
     flow = certify(problem)
@@ -181,7 +181,7 @@ def _refused(problem, step, h: float, smoothness: Smoothness, why: str, largest:
     return DescentCertificate("LAZY-C5", problem, step, largest, h, smoothness, reason=why)
 
 
-def _steady(profile: Profile) -> Profile:
+def steady(profile: Profile) -> Profile:
     """A constant as it is; any other profile at a few radii only."""
     return profile if isinstance(profile, Smoothness) else in_steps(profile)
 
@@ -201,24 +201,41 @@ def _reach(bounds: DescentBounds) -> Callable[[float, float], float]:
     return reach
 
 
-def _smallest_ball(problem: LazyProblem, profile: Profile, step: float) -> tuple[DescentBounds, Smoothness] | None:
-    r"""The bounds on the smallest ball R with $\rho_d(R) < R$, approached from below as $\rho_d$ grows with R.
+def least_ball(reach: Callable[[float], float]) -> float | None:
+    """The smallest R with reach(R) < R, approached from below; None where there is none.
 
-    What fails on a ball fails on every larger one. Each round goes a little beyond, and further every time.
+    ``reach`` must not fall, so that what fails on a ball fails on every larger one. Each round goes a little beyond,
+    and further every time.
+
+    >>> round(least_ball(lambda R: 0.5 + 0.5 * R), 6)
+    1.0
     """
-    seen, alpha = problem.tangency, problem.alpha
-    start = DescentBounds(step, alpha * seen.sigma, 0.0, seen.residual, alpha * seen.sigma_max)
-    reach, R = _reach(start), 0.0
+    R = 0.0
     for k in range(_ROUNDS):
-        smoothness = profile(R)
-        beta = alpha * smoothness.value
-        found = reach(beta, start.M + beta * R)
+        found = reach(R)
         if found < R or found == 0.0:
-            return replace(start, beta=beta, M=start.M + beta * R), smoothness
+            return R
         if math.isinf(found):
             return None
         R = found * (1 + 1e-13 * 1.6**k)
     return None
+
+
+def _smallest_ball(problem: LazyProblem, profile: Profile, step: float) -> tuple[DescentBounds, Smoothness] | None:
+    r"""The bounds on the smallest ball R with $\rho_d(R) < R$."""
+    seen, alpha = problem.tangency, problem.alpha
+    start = DescentBounds(step, alpha * seen.sigma, 0.0, seen.residual, alpha * seen.sigma_max)
+    reach = _reach(start)
+
+    def on(R: float) -> tuple[float, float]:
+        beta = alpha * profile(R).value
+        return beta, start.M + beta * R
+
+    R = least_ball(lambda R: reach(*on(R)))
+    if R is None:
+        return None
+    beta, M = on(R)
+    return replace(start, beta=beta, M=M), profile(R)
 
 
 def _largest_step(problem: LazyProblem, profile: Profile) -> float:

@@ -138,7 +138,7 @@ def _predicted(one: Descent, bounds_of: BoundsOf) -> dict[str, tuple[np.ndarray,
     with np.errstate(divide="ignore"):
         inverse = np.full(len(r), 1.0 / np.float64(bounds.least_sigma))
     return {
-        "residual": (bounds.residual(k), np.full(len(r), size)),
+        "residual": (np.asarray(bounds.residual(k)), np.full(len(r), size)),
         "ratio": (np.full(len(some), bounds.rate), 2 * size / some),
         "path": (np.array([bounds.radius]), np.array([_ROUNDING * len(r) * bounds.radius])),
         "1/sigma_min": (inverse, _ROUNDING * inverse**2 * bounds.M),
