@@ -72,3 +72,10 @@ def test_a_rate_that_is_raised_throws_the_training_off_an_edge_does_not_begin():
 @pytest.mark.parametrize("row", [(1, np.nan, 0.5), (1, np.inf, 0.5), (1, 2e6, 0.5), (1, 1.0, np.nan)])
 def test_what_is_not_finite_or_has_exploded_is_divergent(row):
     assert followed([(0, 1.0, 0.5), row])[0][-1] == DIVERGENT
+
+
+def test_advice_after_numbers_that_are_not_finite_does_not_blame_the_rate():
+    *_, moments = followed([(0, 1.0, 0.5), (1, np.nan, np.nan)])
+    assert "no longer a finite number" in advice(Phase(DIVERGENT), moments)
+    *_, moments = followed([(0, 1.0, 3.0), (1, np.nan, np.nan)])
+    assert "at least 3" in advice(Phase(DIVERGENT, since=moments[0]), moments)

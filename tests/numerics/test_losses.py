@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from widthwise.numerics import CONVENTIONS, Loss, demand_count
+from widthwise.numerics import CONVENTIONS, Loss, counted_loss, demand_count
 
 R = np.random.default_rng(0).normal(size=(5, 3))
 FORMULAS = {
@@ -32,6 +32,12 @@ def test_converted_rates_and_decays_walk_the_same_path(name, other):
     assert rate * decay == pytest.approx(0.3 * 0.01, rel=1e-14)
     assert theirs.time(ours.time(2.0, theirs), ours) == pytest.approx(2.0, rel=1e-14)
     assert theirs.largest_rate(4.0) == pytest.approx(ours.rate(ours.largest_rate(4.0), theirs), rel=1e-14)
+
+
+def test_a_loss_counts_what_the_data_have():
+    assert counted_loss("mean", 5, 3) == counted_loss(Loss("mean", 5, 3), 5, 3) == Loss("mean", 5, 3)
+    with pytest.raises(ValueError, match="Give loss='mean' alone"):
+        counted_loss(Loss("mean", 5, 3), 5, 2)
 
 
 def test_a_kernel_of_zero_is_stable_at_any_rate():

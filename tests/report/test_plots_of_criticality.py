@@ -11,6 +11,7 @@ RESULTS = [
     (lambda: ww.phase_diagram("erf", [0.5, 1.5, 3.0], [0.0, 0.2]), "Phases of erf"),
     (lambda: correlation_map("relu", 2.0), "Correlations in one layer of relu"),
     (lambda: variance_map("tanh", 1.5, 0.05, [0.1, 1.0]), "Variances in one layer of tanh"),
+    (lambda: ww.depth_scales("tanh", [0.5, 3.0, 1.5], 0.05), "Depth scales of tanh"),
     (lambda: trajectory("tanh", 1.0, depth=20, correlation=0.5), "Variance by layer"),
 ]
 

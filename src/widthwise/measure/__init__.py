@@ -3,7 +3,8 @@
 from .covariances import covariances_from, flat, hidden_sizes, layer_covariances
 from .dynamics import Method
 from .eigenpairs import Eigenpairs, top_eigenpairs
-from .flow import Flow, FlowCode, gradient_flow
+from .flow import gradient_flow, tangent_flow
+from .flow_result import Flow, FlowCode
 from .kernels import Deviation, WidthStudy, alignment, empirical_nngp, empirical_ntk, narrowed, width_study
 from .lanczos import (
     Quadrature,
@@ -38,7 +39,7 @@ from .stable_rate import StableRate, stable_rate
 from .taps import Seen, Tap, Taps, find_taps, read_taps
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
-from .width_inputs import Optimizer, adapted_models, loss_for
+from .width_inputs import Optimizer, adapted_models, loss_for, made
 from .widths import SizedTap, WidthRuns, role_of, train_widths, trained_tree
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "layer_covariances",
     "lazy_or_rich",
     "loss_for",
+    "made",
     "moments",
     "narrowed",
     "ntk_condition",
@@ -113,6 +115,7 @@ __all__ = [
     "signals",
     "stable_rate",
     "strength",
+    "tangent_flow",
     "top_eigenpairs",
     "top_eigenvalue",
     "top_pair",

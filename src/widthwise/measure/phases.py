@@ -139,7 +139,14 @@ def advice(phase: Phase, moments: Sequence[Moment]) -> str:
             f"Catapult: the rate was {_excess(phase):.3g} times the largest stable one; expect the loss to rise and "
             "then to fall at a flatter point; go on, or divide the rate by that number to avoid it."
         )
-    return f"Divergent: go back to an earlier step and divide the rate by at least {_excess(phase, now):.3g}."
+    if (excess := _excess(phase, now)) > 1.0:
+        return f"Divergent: go back to an earlier step and divide the rate by at least {excess:.3g}."
+    if math.isfinite(now.loss) and math.isfinite(now.margin):
+        return "Divergent: the loss has exploded at a stable rate; go back to an earlier step and look for what did it."
+    return (
+        "Divergent: the loss or its curvature is no longer a finite number, and the rate had been stable before; go "
+        "back to an earlier step and look for the first value that is not finite, in the data or in the parameters."
+    )
 
 
 def _excess(phase: Phase, now: Moment | None = None) -> float:

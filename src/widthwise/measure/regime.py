@@ -26,6 +26,7 @@ from .dynamics import Method
 from .sharpness import ntk_sharpness
 from .traced import Trace, trace
 from .training import Run, train
+from .width_inputs import made
 
 LAZY, RICH = 0.1, 0.5  # of the function gap and the kernel's drift, whichever is larger
 _ALPHAS = (1.0, 4.0, 16.0, 64.0)
@@ -196,8 +197,9 @@ def lazy_or_rich(
     seeds = [None] if draws is None else [seed + place for place in range(draws)]
 
     def models(width: int | None) -> list[Callable]:
-        made = [model if one is None else model(one) if width is None else model(width, one) for one in seeds]
-        return [adapt(one, X, dtype="float64", **options) for one in made]
+        sizes = () if width is None else (width,)
+        every = [model if one is None else made(model, *sizes, one) for one in seeds]
+        return [adapt(one, X, dtype="float64", **options) for one in every]
 
     with jax.enable_x64(True):
         given, tick = models(widths[0] if widths else None), progress or (lambda _: None)
@@ -220,6 +222,11 @@ def _check(X: np.ndarray, y: np.ndarray, draws: Any, alphas: Any, widths: Any) -
             "Inputs are (n, ...), n >= 2, each with one label",
             "Check the rows",
         )
+    if X.dtype.kind == "f" and not np.all(np.isfinite(X)):
+        wrong = int(np.argmin(np.all(np.isfinite(X.reshape(len(X), -1)), axis=1)))
+        reject(f"X with a number in row {wrong} that is not finite", "Inputs are finite numbers", "Drop such rows")
+    if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
+        reject("y with a number that is not finite", "Labels are finite numbers or classes", "Drop such rows")
     if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int) or draws < 2):
         reject(f"draws={draws!r}", "An error over draws needs at least two of them", "Give for example draws=4")
     if widths and draws is None:

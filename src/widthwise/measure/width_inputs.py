@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -21,8 +22,8 @@ Optimizer = optax.GradientTransformation | Callable[[int], optax.GradientTransfo
 
 def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, first_seed: int = 0) -> list[Any]:
     """The models of one width; only the first one is tried out on X."""
-    first: Any = adapt(_made(make_model, width, first_seed), X)
-    others = [_made(make_model, width, first_seed + seed) for seed in range(1, seeds)]
+    first: Any = adapt(made(make_model, width, first_seed), X)
+    others = [made(make_model, width, first_seed + seed) for seed in range(1, seeds)]
     # A module of PyTorch is translated by its inputs.
     return [
         first,
@@ -30,22 +31,26 @@ def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, firs
     ]
 
 
-def _made(make_model: MakeModel, width: int, seed: int) -> Any:
+def made(make_model: Any, *arguments: int) -> Any:
+    """What a function of the width and the seed, or of the seed alone, makes; a model in its place is refused."""
     # A model is callable too, and may even take two arguments.
-    if isinstance(make_model, eqx.Module) and not isinstance(make_model, eqx.Partial):
-        _reject_maker(f"a model of type {type(make_model).__name__} instead of a function that makes models")
+    is_model = isinstance(make_model, eqx.Module) and not isinstance(make_model, eqx.Partial)
+    if is_model or not callable(make_model):
+        came = f"a model of type {type(make_model).__name__} instead of a function that makes models"
+        _reject_maker(came, len(arguments))
     try:
-        return make_model(width, seed)
+        return make_model(*arguments)
     except TypeError as error:
-        _reject_maker(f"make_model({width}, {seed}) raised {type(error).__name__}: {error}")
+        told = ", ".join(map(str, arguments))
+        _reject_maker(f"make_model({told}) raised {type(error).__name__}: {error}", len(arguments))
 
 
-def _reject_maker(came: str) -> NoReturn:
+def _reject_maker(came: str, count: int) -> NoReturn:
+    names, width, of = ("width, seed", "width", "both") if count == 2 else ("seed", "64", "the seed")
     reject(
         came,
-        "Models of several widths and seeds are made by a function of both",
-        "Give make_model(width, seed), for example lambda width, seed: "
-        "eqx.nn.MLP(2, 1, width, 2, key=jax.random.key(seed))",
+        f"Models of several {'widths and ' if count == 2 else ''}seeds are made by a function of {of}",
+        f"Give make_model({names}), for example lambda {names}: eqx.nn.MLP(2, 1, {width}, 2, key=jax.random.key(seed))",
     )
 
 
@@ -55,7 +60,7 @@ def optimizer_of_width(optimizer: Any) -> Callable[[int], optax.GradientTransfor
         return lambda width: optimizer
     if not callable(optimizer):
         _reject_optimizer(f"optimizer={optimizer!r}")
-    first = next(iter(inspect.signature(optimizer).parameters), None)
+    first = _first_argument(optimizer)
     if first in (None, "learning_rate"):
         what = "no arguments" if first is None else "a learning rate first, which the width would become"
         _reject_optimizer(f"an optimizer that takes {what}")
@@ -67,6 +72,12 @@ def optimizer_of_width(optimizer: Any) -> Callable[[int], optax.GradientTransfor
         return chosen
 
     return of_width
+
+
+def _first_argument(function: Callable) -> str | None:
+    """The name of the first argument, of the function within a partial one."""
+    inner = function.func if isinstance(function, partial) else function
+    return next(iter(inspect.signature(inner).parameters), None)
 
 
 def _reject_optimizer(came: str) -> NoReturn:

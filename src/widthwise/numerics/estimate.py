@@ -3,8 +3,12 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
+
+# So many entries are printed; of more the shape and the range.
+_MOST_SHOWN = 8
 
 
 class Estimate(eqx.Module):
@@ -22,6 +26,9 @@ class Estimate(eqx.Module):
     value: Any
     error: Any = 0.0
 
+    def __repr__(self) -> str:
+        return f"Estimate(value={shown(self.value)}, error={shown(self.error)})"
+
     @classmethod
     def exact(cls, value: ArrayLike) -> "Estimate":
         """Make an estimate that is right to the last digit."""
@@ -33,3 +40,22 @@ class Estimate(eqx.Module):
         array = np.asarray(value, dtype=float)
         scale = float(np.max(np.abs(array), initial=0.0))
         return cls(value, ulps * 2.0**-52 * scale)
+
+
+def shown(part: Any) -> str:
+    """Print a number or an array in a few words, and what is only traced as what it is.
+
+    >>> shown(np.float64(2.5)), shown(np.array([1.0, 0.25])), shown(np.linspace(0.0, 1.0, 12).reshape(3, 4))
+    ('2.5', '[1.0, 0.25]', '<shape (3, 4), 0 to 1>')
+    """
+    try:
+        array = np.asarray(part)
+    except (jax.errors.TracerArrayConversionError, ValueError):
+        return eqx.tree_pformat(part)
+    if array.dtype.kind not in "biuf":
+        return eqx.tree_pformat(part)
+    if array.size <= _MOST_SHOWN:
+        return str(array.tolist())
+    finite = array[np.isfinite(array)]
+    extent = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "none finite"
+    return f"<shape {array.shape}, {extent}>"

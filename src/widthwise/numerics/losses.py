@@ -19,6 +19,23 @@ CONVENTIONS = {
 }
 
 
+def counted_loss(loss: "str | Loss", examples: int, outputs: int = 1) -> "Loss":
+    """The convention of this name for so many examples and outputs; a ``Loss`` has to be one for as many.
+
+    >>> counted_loss("mean", 4), counted_loss(Loss("mean", 4), 4).scale
+    (Loss(name='mean', examples=4, outputs=1), 0.5)
+    """
+    if not isinstance(loss, Loss):
+        return Loss(loss, examples, outputs)
+    if (loss.examples, loss.outputs) != (examples, outputs):
+        reject(
+            f"{loss} with {examples} examples and {outputs} outputs",
+            "A loss counts the examples and outputs of the data",
+            f"Give loss={loss.name!r} alone: they are counted",
+        )
+    return loss
+
+
 @dataclass(frozen=True)
 class Loss:
     r"""A convention of the square loss for ``examples`` n and ``outputs`` k, $r_{ij} = f_j(x_i) - y_{ij}$.

@@ -1,5 +1,7 @@
 """Planted mistakes are found and named; muP passes; bad input is refused."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -265,6 +267,7 @@ def test_bad_input_is_refused(fields, message):
     [
         (optax.sgd, "a learning rate first, .* a function optimizer.width."),
         (optax.inject_hyperparams(optax.adam), "a learning rate first"),
+        (functools.partial(optax.adam, 0.1), "a learning rate first"),
         (lambda: optax.sgd(0.1), "takes no arguments"),
         (lambda width: 1.0 / width, r"optimizer\(8\) of type float"),
         (None, "optimizer=None"),

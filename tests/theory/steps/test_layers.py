@@ -105,6 +105,16 @@ def test_finite_networks_follow_the_rates():
     assert np.mean(tops) == pytest.approx(found.curvature.value, rel=0.06)
 
 
+def test_an_mlp_is_taken_with_one_output():
+    given, built = (layer_rates(net, X) for net in (MLP(8, 1), MLP(8, 1).network()))
+    assert given.layers == built.layers
+
+
+def test_inputs_of_zero_move_nothing_without_biases():
+    with pytest.raises(ValueError, match="tangent kernel that is zero"):
+        layer_rates(MLP(8, 1, activation="relu").network(), 0 * X)
+
+
 @pytest.mark.parametrize(
     ("net", "options", "said"),
     [

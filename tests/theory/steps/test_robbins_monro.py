@@ -94,6 +94,11 @@ def test_schedules_of_optax_and_of_jax():
     np.testing.assert_allclose(traced.rates, 1 / (1.0 + np.arange(65_536)), rtol=1e-15)
 
 
+def test_a_number_is_a_constant_rate_and_what_diverges_becomes_infinite():
+    assert check_schedule(0.1, 1.0, 1.0, steps=1000).mean_square is False
+    assert check_schedule(3.0, 1.0, 1.0, steps=2000).variance[-1, 0] == math.inf
+
+
 @pytest.mark.parametrize(
     ("schedule", "options", "said"),
     [
@@ -107,8 +112,10 @@ def test_schedules_of_optax_and_of_jax():
         (lambda t: 0.1, {"curvature": [1.0, math.nan]}, "above 0"),
         (lambda t: 0.1, {"noise": -1.0}, "noise is a finite number"),
         (lambda t: 0.1, {"start": math.inf}, "start is a finite number"),
+        (lambda t: 1 / t, {}, "divided by zero at step 0"),
+        (-0.1, {}, "returned -0.1 at step 0"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_bad_input_is_refused(schedule, options, said):
     with pytest.raises(ValueError, match=said):

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -166,6 +167,17 @@ def test_all_examples_and_enormous_batches_leave_no_noise():
     assert not np.any(trained_by_steps(MODEL, X, Y, steps=5, rate=0.1).predict(TEST)[1])
 
 
+def test_parameters_may_be_given_apart_and_a_loss_by_its_value():
+    weights, rest = eqx.partition(MODEL, eqx.is_inexact_array)
+    loss = Loss("mean", *np.shape(Y))
+    apart = trained_by_steps(
+        lambda given, x: eqx.combine(given, rest)(x), X, Y, steps=3, rate=0.1, loss=loss, params=weights
+    )
+    together = trained_by_steps(MODEL, X, Y, steps=3, rate=0.1, loss="mean")
+    np.testing.assert_allclose(apart.outputs, together.outputs, rtol=1e-12)
+    assert repr(apart).startswith(f"StepTraining(3 steps on {len(X)} examples")
+
+
 def test_a_run_beside_its_path():
     path = trained_by_steps(MODEL, X, Y, steps=3, rate=0.1).path()
     assert path.against(path.loss + 1.0).measured.tolist() == (path.loss + 1.0).tolist()
@@ -184,6 +196,7 @@ def test_a_run_beside_its_path():
         ({"steps": -1}, "whole number of at least 0"),
         ({"batch": 0}, "whole number of at least 1"),
         ({"loss": "mse"}, "conventions are"),
+        ({"loss": Loss("mean", 1000)}, "Give loss='mean' alone"),
         ({"rate": lambda step: math.nan if step else 0.1}, "returned nan at step 1"),
         ({"rate": lambda step: np.ones(2)}, "one number"),
         ({"rate": lambda step: -0.1}, "at least 0"),

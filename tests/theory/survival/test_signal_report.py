@@ -214,6 +214,7 @@ def test_a_model_that_is_no_chain_says_why_it_is_not_predicted():
         ({"model": (plain, drawn(1.0, 0)), "draws": None, "X": X[:1]}, "one input of one model"),
         ({"X": np.full((3, 16), np.nan)}, "NaN|finite"),
         ({"draws": 2, "model": (plain, drawn(1.0, 0))}, "make_model"),
+        ({"draws": 2, "model": eqx.nn.MLP(16, 1, 8, 1, key=jax.random.key(0))}, "instead of a function"),
         ({"network": ww.MLP(depth=2)}, "a network of 3 layers for a model of 6"),
         ({"network": 3}, "an MLP or a Chain"),
     ],

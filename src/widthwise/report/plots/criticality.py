@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from widthwise.numerics import reject
 from widthwise.theory.criticality import (
     CorrelationMap,
     Criticality,
+    DepthScales,
     EdgeOfChaos,
     PhaseDiagram,
     Trajectory,
@@ -87,6 +89,28 @@ def _grid(result: PhaseDiagram, key: str, title: str, caption: str, values: np.n
     order = slice(None, None, -1)  # row 0 is drawn at the top
     grid = Grid(title, result.weight_variances, result.bias_variances[order], values[order])
     return Figure(key, title, caption, (grid,), "weight variance", "bias variance", claims=("INIT-28",))
+
+
+@figures.register
+def depth_scale_figures(result: DepthScales) -> tuple[Figure, ...]:
+    """Both depth scales along the variance that varies."""
+    axes = (("weight variance", result.weight_variance), ("bias variance", result.bias_variance))
+    varied = [(name, values) for name, values in axes if values.ndim == 1 and len(np.unique(values)) > 1]
+    if len(varied) != 1:
+        reject(
+            f"depth scales of shape {result.weight_variance.shape}",
+            "They are drawn along one variance, in a row of several values, with the other one fixed",
+            "Give for example weight_variance=np.linspace(0.5, 4, 60), or draw a phase_diagram of two",
+        )
+    name, values = varied[0]
+    order = np.argsort(values)
+    lines = [
+        Series(label, values[order], np.clip(scale.value, 1e-2, _FARTHEST)[order], role=role)
+        for label, scale, role in (("variance", result.xi_q, "predicted"), ("correlation", result.xi_c, "reference"))
+    ]
+    caption = f"Layers in which variances and correlations settle; where they never do, {_FARTHEST:.0f}."
+    title = f"Depth scales of {result.activation.name}"
+    return (Figure("depth-scales", title, caption, tuple(lines), name, "layers", y_scale="log", claims=("INIT-28",)),)
 
 
 @figures.register

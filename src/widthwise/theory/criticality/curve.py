@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation, activation
-from widthwise.numerics import Estimate, reject
+from widthwise.numerics import Estimate, reject, shown
 
 from .moments import check_signal, moments
 from .solve import GAP, edge, root, sign_changes
@@ -32,6 +32,11 @@ class EdgeOfChaos:
     weight_variance: Estimate
     bias_variance: Estimate
     chi_parallel: Estimate
+
+    def __repr__(self) -> str:
+        parts = (self.variances, self.weight_variance.value, self.bias_variance.value)
+        q, weight, bias = map(shown, parts)
+        return f"EdgeOfChaos({self.activation.name}, variances={q}, weight_variance={weight}, bias_variance={bias})"
 
     @property
     def reachable(self) -> Bool[np.ndarray, " n"]:

@@ -22,7 +22,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation, activation
-from widthwise.numerics import Estimate, reject
+from widthwise.numerics import Estimate, reject, shown
 
 from ..signal import Response
 from .maps import check_variances, dual_at
@@ -67,6 +67,12 @@ class DepthScales:
     xi_q: Estimate
     xi_c: Estimate
     everywhere: Shaped[np.ndarray, "..."]
+
+    def __repr__(self) -> str:
+        parts = ("variance", "correlation", "chi_parallel", "chi_perp", "xi_q", "xi_c")
+        given = f"weight_variance={shown(self.weight_variance)}, bias_variance={shown(self.bias_variance)}"
+        found = ", ".join(f"{name}={shown(getattr(self, name).value)}" for name in parts)
+        return f"DepthScales({self.activation.name}, {given}, {found})"
 
     @property
     def phase(self) -> Shaped[np.ndarray, "..."]:

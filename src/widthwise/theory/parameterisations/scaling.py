@@ -41,17 +41,17 @@ class ScaledTensor:
 class MuP:
     """How to scale each tensor of a model at ``width``, so that what is tuned at ``base_width`` stays tuned.
 
-    ``advice``: what no scaling of parameters can do.
+    ``rule``: the optimiser it is for, "sgd" or "adam"; ``advice``: what no scaling of parameters can do.
     """
 
     width: int
     base_width: int
-    optimiser: Optimiser
+    rule: Optimiser
     tensors: tuple[ScaledTensor, ...]
     advice: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"muP for {self.optimiser}, width {self.width} from base width {self.base_width}"]
+        lines = [f"muP for {self.rule}, width {self.width} from base width {self.base_width}"]
         lines.append(f"{'tensor':<28}{'role':<10}{'shape':<20}{'initial values x':>18}{'rate x':>12}")
         lines += [
             f"{one.name:<28}{one.role:<10}{one.shape!s:<20}{one.initial:>18.4g}{one.rate:>12.4g}"

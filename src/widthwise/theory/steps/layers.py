@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from widthwise.measure import flat
-from widthwise.networks import AbstractLayer, Chain, Dense
+from widthwise.networks import MLP, AbstractLayer, Chain, Dense
 from widthwise.numerics import Estimate, Loss, nearest, reject
 from widthwise.theory.infinite_width import LayerShare, ntk_by_parameter
 
@@ -54,7 +54,7 @@ class LayerRates:
 
 
 def layer_rates(
-    network: AbstractLayer, X: ArrayLike, how: str = "equal", *, fraction: float = 0.5, loss: str = "half-mean"
+    network: AbstractLayer | MLP, X: ArrayLike, how: str = "equal", *, fraction: float = 0.5, loss: str = "half-mean"
 ) -> LayerRates:
     r"""Learning rates for the weights and the biases of each layer at infinite width, for the inputs X.
 
@@ -67,7 +67,8 @@ def layer_rates(
     All are scaled together so that $s\lambda_{max}(\Theta^\eta) = 2\cdot$``fraction``, where 1 is the threshold.
 
     Args:
-        network: dense layers and activations, each with its parameterisation (and rates, which are set aside).
+        network: dense layers and activations, each with its parameterisation (and rates, which are set aside), or an
+            `MLP`, which is taken with one output.
         X: inputs (n, d).
         loss: a convention of `widthwise.numerics.Loss`.
 
@@ -84,12 +85,19 @@ def layer_rates(
         reject(f"how={how!r}{nearest(how, WAYS)}", f"The ways are {', '.join(map(repr, WAYS))}", "Choose one by name")
     if not 0 < fraction <= 1:
         reject(f"fraction={fraction}", "A fraction of the threshold is above 0 and at most 1", "Give fraction=0.5")
+    network = network.network() if isinstance(network, MLP) else network
     plain = _with_rates(network, lambda index: (1.0, 1.0))
     shares = ntk_by_parameter(plain, X)
     scale = Loss(loss, len(np.asarray(X)), dense_layers(plain)[-1].size or 1).scale
     tops = [tuple(scale * _top(part.value) for part in (share.weight, share.bias)) for share in shares]
     raw = _raw(plain, tops, np.shape(X)[1], how)
-    factor = 2.0 * fraction / (scale * _top(_weighted(shares, raw)))
+    if (most := _top(_weighted(shares, raw))) == 0.0:
+        reject(
+            "a tangent kernel that is zero on these inputs",
+            "Some parameter moves the outputs on the inputs X",
+            "Give inputs that are not all zero, or a network with biases",
+        )
+    factor = 2.0 * fraction / (scale * most)
     rates = [(factor * weight, factor * bias) for weight, bias in raw]
     kernel = _weighted(shares, rates)
     error = (

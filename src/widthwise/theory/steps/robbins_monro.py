@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from widthwise.numerics import UpdateRule, demand_count, reject
@@ -59,7 +60,7 @@ class ScheduleCheck:
 
 
 def check_schedule(
-    schedule: Callable[[Any], Any],
+    schedule: float | Callable[[Any], Any],
     curvature: float | Sequence | np.ndarray | Array,
     noise: float,
     *,
@@ -74,7 +75,7 @@ def check_schedule(
     schedule does after ``steps`` is taken to go on like the last blocks.
 
     Args:
-        schedule: step (0, 1, ...) -> rate, for example of optax.
+        schedule: step (0, 1, ...) -> rate, for example of optax, or a number for a constant rate.
         curvature: $\lambda > 0$, one or several modes.
         noise: s, the standard deviation of the gradient's noise in each mode.
         steps: how far to look, at least 64.
@@ -95,6 +96,7 @@ def check_schedule(
         if not 0 <= value < math.inf:
             reject(f"{name}={value}", f"{name} is a finite number of at least 0", f"Give {name}=1.0")
     modes = np.atleast_1d(np.asarray(curvature, dtype=float))
+    schedule = schedule if callable(schedule) else optax.constant_schedule(schedule)
     if modes.ndim != 1 or not np.all((modes > 0) & np.isfinite(modes)):
         reject(f"curvature={curvature!r}", "A curvature is a finite number above 0", "Leave out the modes at zero")
     rates = _values(schedule, steps)
@@ -113,10 +115,10 @@ def variances(
     """
     found = np.empty((len(rates) + 1, len(curvature)))
     found[0] = start
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a variance that has become infinite stays so
         kept, added = (1.0 - np.outer(rates, curvature)) ** 2, (rates * noise) ** 2
         for t in range(len(rates)):
-            found[t + 1] = kept[t] * found[t] + added[t]
+            found[t + 1] = np.where(np.isinf(found[t]), np.inf, kept[t] * found[t] + added[t])
     return found
 
 

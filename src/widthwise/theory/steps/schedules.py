@@ -26,7 +26,20 @@ def checked_value(schedule: Callable[[int], Any], step: int) -> float:
     >>> checked_value(lambda step: 0.1, 7)
     0.1
     """
-    value = schedule(step)
+    if not callable(schedule):
+        reject(
+            f"schedule={schedule!r}",
+            "A schedule is a function of the step, a whole number",
+            "For a constant rate give lambda step: 0.1",
+        )
+    try:
+        value = schedule(step)
+    except ZeroDivisionError:
+        reject(
+            f"the schedule divided by zero at step {step}",
+            "Steps count from 0, and each has a rate",
+            "Write 1 / (step + 1) in place of 1 / step",
+        )
     found = np.asarray(value)
     if found.ndim != 0 or found.dtype.kind not in "fiu":
         reject(

@@ -14,8 +14,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from widthwise.numerics import Loss, UpdateRule, demand_count, reject
-from widthwise.operators import LinearTraining, Taylor, entk, linear_training, parameters
+from widthwise.numerics import Loss, UpdateRule, counted_loss, demand_count, reject
+from widthwise.operators import LinearTraining, Taylor, adapt, entk, linear_training, parameters
 
 from .recursion import BatchNoise, Modes, Rate, spread
 from .schedules import checked_rate
@@ -59,6 +59,11 @@ class StepTraining:
     coefficients: Float[np.ndarray, "n k"]
     shrinkage: float
     coefficient_covariance: Float[np.ndarray, "N N"]
+
+    def __repr__(self) -> str:
+        n, k = self.coefficients.shape
+        drawn = "" if self.batch is None else f", batches of {self.batch}"
+        return f"StepTraining({self.count} steps on {n} examples with {k} outputs{drawn}, risk {self.risk:.4g})"
 
     @property
     def outputs(self) -> Float[np.ndarray, "n k"]:
@@ -122,8 +127,9 @@ def trained_by_steps(
     weight_decay: float = 0.0,
     decoupled: bool = False,
     averaged: bool = False,
-    loss: str = "half-mean",
+    loss: str | Loss = "half-mean",
     batch: int | None = None,
+    **options: Any,
 ) -> StepTraining:
     r"""The linearised twin of a model after so many steps of gradient descent with momentum, decay and batches.
 
@@ -137,7 +143,7 @@ def trained_by_steps(
     Shuffled epochs, where batches share no example, are another process and less noisy.
 
     Args:
-        model: what `adapt` takes.
+        model: what `adapt` takes, to which ``options`` go, such as ``params``.
         X: n examples (n, ...).
         Y: targets (n, k), or (n,) for one output.
         steps: a whole number from 0 on.
@@ -160,9 +166,10 @@ def trained_by_steps(
     rule = UpdateRule(momentum, nesterov, weight_decay, decoupled, averaged)
     steps, chosen = demand_count("steps", steps), checked_rate(rate)
     batch = None if batch is None else demand_count("batch", batch, least=1)
-    Loss(loss, 1)  # an unknown name is refused before the kernel is computed
-    training = linear_training(model, X, Y, "half-sum")
-    convention = Loss(loss, *training.targets.shape)
+    if not isinstance(loss, Loss):
+        Loss(loss, 1)  # an unknown name is refused before the kernel is computed
+    training = linear_training(adapt(model, X, **options) if options else model, X, Y, "half-sum")
+    convention = counted_loss(loss, *training.targets.shape)
     modes = _modes(training, convention, rule)
     state, covariance = _state(training, modes, chosen, steps, batch)
     _demand_finite(state, modes, rate)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.measure import Propagated, Rescaled, propagated, rescaled
+from widthwise.measure import Propagated, Rescaled, made, propagated, rescaled
 from widthwise.networks import MLP, AbstractLayer, Apply, Chain, sample
 from widthwise.numerics import Estimate, mean_and_sem, reject
 from widthwise.operators import Adapted, adapt, replaced
@@ -276,13 +276,7 @@ def _models(model: Any, X: np.ndarray, draws: int | None, seed: int, options: Ma
     """The model, or its draws with the static parts of the first, so that they share what is compiled."""
     if draws is None:
         return [_adapted(model, X, options)]
-    if not callable(model):
-        reject(
-            f"draws={draws} with a {type(model).__name__}",
-            "Draws are made by a function make_model(seed)",
-            "Give such a function, or leave draws out for one model",
-        )
-    found = [_adapted(model(seed + place), X, options) for place in range(draws)]
+    found = [_adapted(made(model, seed + place), X, options) for place in range(draws)]
     return [_like(found[0], one) for one in found]
 
 
