@@ -3,7 +3,7 @@
 from .errors import nearest, reject
 from .estimate import Estimate, shown
 from .gaussian import hermite_rule, normal_rule, unit_rule
-from .losses import CONVENTIONS, Loss, demand_count, counted_loss
+from .losses import CONVENTIONS, Loss, counted_loss, demand_count
 from .phi import phi
 from .relaxation import Steps, gain, gone, left
 from .spectrum import Spectrum, spectrum
