@@ -9,17 +9,28 @@ from .bounds import (
     strongly_convex_factor,
 )
 from .constants import Constant
+from .constrained import Ball, Box, optimality_residual, projected_descent
+from .decomposition import Decomposition, decompose
+from .rate_table import RateTable, table
 from .rows import Row
-from .table import RateTable, table
+from .sampled_risk import risk, squared
 
 __all__ = [
+    "Ball",
+    "Box",
     "Constant",
+    "Decomposition",
     "RateTable",
     "Row",
     "convex_bound",
+    "decompose",
     "last_iterate_bound",
     "length_bound",
+    "optimality_residual",
     "pl_factor",
+    "projected_descent",
+    "risk",
+    "squared",
     "stationarity_bound",
     "strongly_convex_factor",
     "table",

@@ -1,6 +1,6 @@
 r"""The rows of the table of rates, held against a record.
 
-Legend as in ``table``. Descent with $\eta \le 1/\beta$ has the rows of the step $1/\beta$ with $1/\eta$ for $\beta$.
+Legend as in ``rate_table``. Descent with $\eta \le 1/\beta$ has the rows of the step $1/\beta$, $1/\eta$ for $\beta$.
 What is measured is taken smaller by its rounding, so that a ratio above 1 is one for sure.
 """
 
