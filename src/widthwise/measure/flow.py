@@ -1,18 +1,13 @@
-r"""Gradient flow of a least-squares loss, for any differentiable map.
+r"""Gradient flow of a least-squares loss, for any differentiable map, and its linearised twin.
 
 Legend: $f: \mathbb R^p \to \mathbb R^n$, residual $r = \alpha f(w) - y$, loss $\tfrac12\|r\|^2$, flow
-$\dot w = -\alpha J_w^\top r$. Integrated is $v = \alpha(w - w_0)$ over $\tau = \text{rate}\cdot t$ with
-$v' = -\tfrac{\alpha^2}{\text{rate}} J_w^\top r$: with rate $= \alpha^2\sigma_{min}(J)^2$ neither the
-unknown nor its clock depends on $\alpha$, so one tolerance serves every $\alpha$.
+$\dot w = -\alpha J_w^\top r$; rate the inverse unit of time, $v = \alpha(w - w_0)$.
 """
 
-import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,52 +16,15 @@ from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.numerics import reject
 
-# Growth of the explicit method's errors begins beyond step * eigenvalue of about 5 (Dopri8 on the negative axis).
-_STABLE = 5.0
+from .exponential import Numbers
+from .flow_explicit import explicit_flow
+from .flow_result import Flow, FlowCode
+from .flow_steps import Problem, Walk, tangent_walk, walk
 
-
-class FlowCode(enum.Enum):
-    """How an integration ended."""
-
-    SUCCESSFUL = "successful"
-    STIFF = "stiff"
-    TOO_MANY_STEPS = "too many steps"
-    STEP_TOO_SMALL = "step too small"
-    NOT_FINITE = "not finite"
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    r"""A gradient flow at the saved times that were reached.
-
-    ``times`` (k,) are in units of 1/``rate``; ``displacements`` (k, p) are $w(t) - w_0$,
-    ``residuals`` (k, n) $\alpha f(w(t)) - y$, ``lengths`` (k,) the length of the path from $w_0$.
-    ``error`` is a first-order bound on the error of a displacement and of a length: the tolerances
-    of all steps added up, as where the flow contracts; infinite where steps were kept from shrinking.
-    """
-
-    times: Float[np.ndarray, " k"]
-    rate: float
-    displacements: Float[np.ndarray, "k p"]
-    residuals: Float[np.ndarray, "k n"]
-    lengths: Float[np.ndarray, " k"]
-    error: float
-    steps: int
-    code: FlowCode = FlowCode.SUCCESSFUL
-    reason: str = ""
-
-    @property
-    def distances(self) -> Float[np.ndarray, " k"]:
-        r"""$\|w(t) - w_0\|$."""
-        return np.linalg.norm(self.displacements, axis=1)
-
-    @property
-    def residual_norms(self) -> Float[np.ndarray, " k"]:
-        r"""$\|\alpha f(w(t)) - y\|$; half its square is the loss."""
-        return np.linalg.norm(self.residuals, axis=1)
-
-    def __repr__(self) -> str:
-        return f"Flow({self.code.value}: {len(self.times)} times, {self.steps} steps)"
+METHODS = ("auto", "exponential", "runge-kutta")
+# Where its steps would be more than 4,000 for stability alone, those in the eigenbasis of the kernel cost less,
+# as long as the kernel is not itself what is large.
+_STIFF, _LARGEST_KERNEL = 20_000.0, 4_000
 
 
 def gradient_flow(
@@ -82,6 +40,9 @@ def gradient_flow(
     least_step: float = 0.0,
     throw: bool = True,
     progress: Callable[[float], None] | None = None,
+    method: str = "auto",
+    kernel: Callable[[Float[Array, " p"]], Float[Array, "n n"]] | None = None,
+    keep: str = "all",
 ) -> Flow:
     r"""Integrate $\dot w = -\alpha J_w^\top(\alpha f(w) - y)$ from $w_0$, the flow of $\tfrac12\|\alpha f(w) - y\|^2$.
 
@@ -98,10 +59,19 @@ def gradient_flow(
         least_step: steps, in the unit of times, are not made smaller than this, whatever the tolerance asks for. A
             flow can slide along a kink of f, where steps would shrink for ever; its error is then not bounded.
         throw: raise when the last time is not reached; with ``False`` the answer says so in its ``code``.
-        progress: called with the part of the time that is done, between 0 and 1.
+        progress: called with the part of the time that is done, between 0 and 1; a ``StopIteration`` from it ends
+            the exponential method there, with the code INTERRUPTED.
+        method: ``"runge-kutta"`` (Dopri8, order 8) takes $\alpha^2\lambda_{max}(J^\top J)\,t/5$ steps at the least;
+            ``"exponential"`` (order 5) works in the eigenbasis of the tangent kernel (n, n), takes as few steps as the
+            *change* of the kernel allows, and needs no time at all for what is linear. ``"auto"`` is exponential
+            where the other would need more than 4,000 steps, unless n is above 4,000 or ``least_step`` is given.
+        kernel: w -> $J_wJ_w^\top$ (n, n) for the exponential method, where that costs less than n products with
+            J and its transpose. J itself (n, p) is never held.
+        keep: ``"all"`` displacements, or only the ``"last"``, where (k, p) numbers are too many.
 
     Raises ``ValueError`` for shapes that do not fit and numbers that are not finite, and ``RuntimeError``
     with cause and remedy for a flow that does not get to its last time. Runs in float64.
+    Source: hochbruck2010exponential.
 
     >>> flow = gradient_flow(lambda w: 2 * w, [0.0], [1.0], times=[0.25, 0.5])
     >>> np.round(flow.residuals[:, 0], 8).tolist(), np.round(-np.exp([-1.0, -2.0]), 8).tolist()
@@ -109,21 +79,90 @@ def gradient_flow(
     """
     w0, y, times = (np.asarray(part, dtype=float) for part in (w0, y, times))
     _check_numbers(w0, y, times, {"alpha": alpha, "rate": rate, "rtol": rtol})
+    _check_words(method, keep, least_step)
     with jax.enable_x64(True):
-        _check_map(f, w0, y)
-        speed, scale = _initial(f, jnp.asarray(w0), jnp.asarray(y), alpha)
+        _check_map(f, w0, y, kernel)
+        speed, scale, fastest = _initial(f, jnp.asarray(w0), jnp.asarray(y), alpha)
         if speed == 0.0:
-            return _at_rest(f, w0, y, alpha, times, rate)
-        meter = diffrax.NoProgressMeter() if progress is None else _Meter(progress)
-        start, targets, moments = (jnp.asarray(part) for part in (w0, y, times))
+            return _at_rest(f, w0, y, alpha, times, rate, keep)
         tolerance = max(rtol * scale, _rounding(w0, alpha))
-        numbers = jnp.array([alpha, rate, tolerance, least_step], dtype=float)
-        states, last, result, steps = _integrate(f, start, targets, moments, numbers, max_steps, meter, least_step > 0)
-        flow = _flow(f, w0, y, alpha, times, rate, math.inf if least_step else tolerance, states, steps)
-        flow = _explained(flow, f, w0, alpha, times, float(last), result, max_steps)
+        stiff = alpha**2 * fastest * times[-1] / rate > _STIFF and y.size <= _LARGEST_KERNEL
+        if method == "exponential" or (method == "auto" and stiff and least_step == 0.0):
+            problem = _problem(f, w0, y, alpha, rate, kernel)
+            flow = _walked(walk(problem, times, tolerance / alpha, max_steps, keep, progress), times, rate, max_steps)
+        else:
+            numbers = jnp.array([alpha, rate, tolerance, least_step], dtype=float)
+            flow = explicit_flow(f, w0, y, times, numbers, max_steps, keep, progress)
     if throw and flow.code is not FlowCode.SUCCESSFUL:
         raise RuntimeError(flow.reason)
     return flow
+
+
+def tangent_flow(
+    f: Callable[[Float[Array, " p"]], Float[Array, " n"]],
+    w0: ArrayLike,
+    y: ArrayLike,
+    alpha: float = 1.0,
+    *,
+    times: ArrayLike,
+    rate: float = 1.0,
+    kernel: Callable[[Float[Array, " p"]], Float[Array, "n n"]] | None = None,
+    keep: str = "all",
+) -> Flow:
+    r"""The linearised twin of ``gradient_flow``: $\dot u = -\alpha J^\top(\alpha f(w_0) + \alpha J(u - w_0) - y)$.
+
+    J is the Jacobian at $w_0$. In the eigenbasis of its kernel, $JJ^\top = Q\Lambda Q^\top$, in closed form
+    $u(t) - w_0 = -\alpha J^\top Q\,\frac{1 - e^{-\alpha^2\Lambda t}}{\alpha^2\Lambda}\,Q^\top r_0$, and J (n, p) is
+    not held. Arguments, units and what is raised are those of ``gradient_flow``; ``error`` is that of the rounding
+    of the eigenvalues, large where $\alpha^2\lambda_{max}t$ comes near to $10^{16}/n$. Source: bartlett2021deep.
+
+    >>> twin = tangent_flow(lambda w: 2 * w - w**2, [0.0], [1.0], times=[0.25, 0.5])
+    >>> np.round(twin.residuals[:, 0], 8).tolist(), np.round(-np.exp([-1.0, -2.0]), 8).tolist()
+    ([-0.36787944, -0.13533528], [-0.36787944, -0.13533528])
+    """
+    w0, y, times = (np.asarray(part, dtype=float) for part in (w0, y, times))
+    _check_numbers(w0, y, times, {"alpha": alpha, "rate": rate})
+    _check_words("exponential", keep, 0.0)
+    with jax.enable_x64(True):
+        _check_map(f, w0, y, kernel)
+        if _initial(f, jnp.asarray(w0), jnp.asarray(y), alpha)[0] == 0.0:
+            return _at_rest(f, w0, y, alpha, times, rate, keep)
+        return _walked(tangent_walk(_problem(f, w0, y, alpha, rate, kernel), times, keep), times, rate, 1)
+
+
+def _problem(f, w0, y, alpha, rate, kernel) -> Problem:
+    alpha, rate = (jnp.asarray(number, dtype=float) for number in (alpha, rate))
+    return Problem(f, jnp.asarray(w0), jnp.asarray(y), Numbers(alpha, rate), kernel)
+
+
+def _walked(seen: Walk, times: np.ndarray, rate: float, max_steps: int) -> Flow:
+    """The flow of what the exponential method saved, with cause and remedy where it did not get to its end."""
+    told = f"The flow was followed to time {seen.last:.4g} of {times[-1]:g} (in units of 1/rate)"
+    jump = "there f or its derivative jumps or is not finite, and no step is small enough"
+    reasons = {
+        FlowCode.SUCCESSFUL: "",
+        FlowCode.TOO_MANY_STEPS: f"{told} in {max_steps} steps. Raise max_steps or rtol, or stop earlier; a network "
+        "whose kernel changes much takes many steps.",
+        FlowCode.NOT_FINITE: f"f is not finite soon after time {seen.last:.4g}. Check f there, or stop earlier.",
+        FlowCode.STEP_TOO_SMALL: f"{told}: {jump}. Check f beyond that time, or stop earlier.",
+        FlowCode.INTERRUPTED: f"{told}: there it was interrupted. Start again from w0 + displacements[-1].",
+    }
+    empty = not seen.times
+    return Flow(
+        np.array(seen.times),
+        float(rate),
+        np.zeros((0, seen.shape[1])) if empty else np.stack(seen.displacements),
+        np.zeros((0, seen.shape[0])) if empty else np.stack(seen.residuals),
+        np.array(seen.distances),
+        np.array(seen.lengths),
+        seen.error,
+        seen.steps,
+        seen.code,
+        reasons[seen.code],
+        "exponential",
+        seen.evaluations,
+        seen.kernels,
+    )
 
 
 def _rounding(w0: np.ndarray, alpha: float) -> float:
@@ -135,138 +174,33 @@ def _rounding(w0: np.ndarray, alpha: float) -> float:
 
 
 @eqx.filter_jit
-def _integrate(f, w0, y, times, numbers, max_steps, meter, forced):
-    alpha, rate, tolerance, least = numbers
-
-    def field(_, state, __):
-        outputs, pull = jax.vjp(f, w0 + state[0] / alpha)
-        # Scaled before it is pulled back: a factor behind the last matrix product keeps XLA from calling the fast one.
-        velocity = pull(-(alpha**2 / rate) * (alpha * outputs - y))[0]
-        return velocity, jnp.linalg.norm(velocity)
-
-    def size(state):
-        return jnp.maximum(jnp.linalg.norm(state[0]), jnp.abs(state[1]))
-
-    # Below 1e-18 of the horizon no step can follow f: it jumps or is not finite.
-    least = jnp.maximum(least, 1e-18 * times[-1])
-    adaptive = diffrax.PIDController(rtol=0.0, atol=tolerance, norm=size, dtmin=least, force_dtmin=forced)
-    # Steps end at the times to save: between steps the interpolation is less exact than the steps are.
-    controller = diffrax.ClipStepSizeController(adaptive, step_ts=times)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        diffrax.Dopri8(),
-        t0=0.0,
-        t1=times[-1],
-        dt0=None,
-        y0=(jnp.zeros_like(w0), jnp.zeros(())),
-        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
-        stepsize_controller=controller,
-        max_steps=max_steps,
-        throw=False,
-        progress_meter=meter,
-        adjoint=diffrax.ForwardMode(),
-    )
-    assert solution.ys is not None and solution.ts is not None  # both were asked for
-    (states, _), (_, last) = solution.ys, solution.ts
-    return states, last[-1], solution.result, solution.stats["num_accepted_steps"]
-
-
-class _Meter(diffrax.AbstractProgressMeter):
-    """Tells a callback of every hundredth."""
-
-    tell: Callable[[float], None] = eqx.field(static=True)
-
-    def init(self):
-        return jnp.zeros(())
-
-    def step(self, state, progress):
-        progress = jnp.asarray(progress, dtype=float)
-        due = (progress - state >= 0.01) | (progress >= 1.0)
-        jax.lax.cond(due, lambda one: jax.debug.callback(lambda p: self.tell(float(p)), one), lambda _: None, progress)
-        return jnp.where(due, progress, state)
-
-    def close(self, state):
-        del state
-
-
-@eqx.filter_jit
 def _start(f, w0, y, alpha):
     outputs, pull = jax.vjp(f, w0)
     residual = alpha * outputs - y
-    return jnp.linalg.norm(residual), jnp.linalg.norm(pull(residual)[0])
+    gradient = pull(residual)[0]
+    size = jnp.linalg.norm(gradient)
+    along = jax.jvp(f, (w0,), (gradient / jnp.where(size > 0, size, 1.0),))[1]
+    return jnp.linalg.norm(residual), size, along @ along
 
 
-def _initial(f, w0: Array, y: Array, alpha: float) -> tuple[float, float]:
-    r"""$\|J^\top r_0\|$ and $\|r_0\|^2/\|J^\top r_0\|$."""
-    residual, gradient = (float(one) for one in _start(f, w0, y, jnp.asarray(alpha, dtype=float)))
+def _initial(f, w0: Array, y: Array, alpha: float) -> tuple[float, float, float]:
+    r"""$\|J^\top r_0\|$, $\|r_0\|^2/\|J^\top r_0\|$, and the curvature along it, at most $\lambda_{max}(J^\top J)$."""
+    residual, gradient, curvature = (float(one) for one in _start(f, w0, y, jnp.asarray(alpha, dtype=float)))
     if not math.isfinite(residual * gradient):
         reject(
             f"f(w0) with a residual of norm {residual} and a gradient of norm {gradient}",
             "f and its derivative are finite at w0",
             "Look for the first layer that overflows",
         )
-    return gradient, residual**2 / gradient if gradient else 0.0
+    return gradient, residual**2 / gradient if gradient else 0.0, curvature
 
 
-@eqx.filter_jit
-def _residuals(f, w0, y, alpha, displacements):
-    return jax.lax.map(lambda step: alpha * f(w0 + step) - y, displacements)
-
-
-def _flow(f, w0, y, alpha, times, rate, tolerance, states, steps) -> Flow:
-    scaled, lengths = (np.asarray(part) for part in states)
-    residuals = np.asarray(_residuals(f, *map(jnp.asarray, (w0, y, float(alpha), scaled / alpha))))
-    reached = np.isfinite(lengths) & np.all(np.isfinite(residuals), axis=1)
-    error = int(steps) * tolerance / alpha
-    displacements, lengths = scaled[reached] / alpha, lengths[reached] / alpha
-    return Flow(times[reached], float(rate), displacements, residuals[reached], lengths, error, int(steps))
-
-
-def _at_rest(f, w0, y, alpha, times, rate) -> Flow:
+def _at_rest(f, w0, y, alpha, times, rate, keep) -> Flow:
     """A flow that starts at a critical point stays there."""
     residual = alpha * np.asarray(f(jnp.asarray(w0))) - y
-    count = len(times)
-    return Flow(times, float(rate), np.zeros((count, w0.size)), np.tile(residual, (count, 1)), np.zeros(count), 0.0, 0)
-
-
-def _explained(flow: Flow, f, w0, alpha, times, last: float, result, max_steps: int) -> Flow:
-    if len(flow.times) == len(times):
-        return flow
-    told = f"The flow was followed to time {last:.4g} of {times[-1]:g} (in units of 1/rate)"
-    if bool(result == diffrax.RESULTS.successful):
-        where = flow.times[-1] if len(flow.times) else 0.0
-        return _failed(
-            flow, FlowCode.NOT_FINITE, f"f is not finite soon after time {where:.4g}. Check f there, or stop earlier."
-        )
-    if not bool(result == diffrax.RESULTS.max_steps_reached):
-        cause = "there f or its derivative jumps or is not finite, and no step is small enough"
-        return _failed(flow, FlowCode.STEP_TOO_SMALL, f"{told}: {cause}. Check f beyond that time, or stop earlier.")
-    fastest = alpha**2 * _largest_eigenvalue(f, jnp.asarray(w0)) / flow.rate
-    needed = math.ceil(fastest * times[-1] / _STABLE)
-    if needed > max(max_steps / 4, 50):
-        cause = f"its fastest direction decays {fastest:.1e} times per unit, and stability needs about {needed} steps"
-        remedy = f"Stop earlier, or allow max_steps={2 * needed}"
-        return _failed(flow, FlowCode.STIFF, f"{told}: it is stiff, {cause} where max_steps is {max_steps}. {remedy}.")
-    remedy = "Raise max_steps or rtol, or stop earlier; kinks of the activation cost many steps"
-    return _failed(flow, FlowCode.TOO_MANY_STEPS, f"{told} in {max_steps} steps. {remedy}.")
-
-
-def _failed(flow: Flow, code: FlowCode, reason: str) -> Flow:
-    fields = {**vars(flow), "code": code, "reason": reason}
-    return Flow(**fields)
-
-
-@eqx.filter_jit
-def _largest_eigenvalue(f, w0: Float[Array, " p"]) -> Array:
-    r"""$\lambda_{max}(J^\top J)$ from below, by 20 power iterations on $JJ^\top$."""
-    outputs, pull = jax.vjp(f, w0)
-
-    def turn(_, u):
-        u = u / jnp.linalg.norm(u)
-        return jax.jvp(f, (w0,), (pull(u)[0],))[1]
-
-    start = jnp.linspace(1.0, 2.0, outputs.size)
-    return jnp.linalg.norm(jax.lax.fori_loop(0, 20, turn, start))
+    count, rows = len(times), len(times) if keep == "all" else 1
+    still = np.zeros(count)
+    return Flow(times, float(rate), np.zeros((rows, w0.size)), np.tile(residual, (count, 1)), still, still, 0.0, 0)
 
 
 def _check_numbers(w0, y, times, positive: dict[str, float]) -> None:
@@ -291,11 +225,32 @@ def _check_numbers(w0, y, times, positive: dict[str, float]) -> None:
         )
 
 
-def _check_map(f: Callable, w0: np.ndarray, y: np.ndarray) -> None:
+def _check_words(method: str, keep: str, least_step: float) -> None:
+    for name, word, words in (("method", method, METHODS), ("keep", keep, ("all", "last"))):
+        if word not in words:
+            reject(f"{name}={word!r}", f"The choices are {', '.join(map(repr, words))}", "Choose one by name")
+    if method == "exponential" and least_step > 0:
+        reject(
+            f"method='exponential' with least_step={least_step}",
+            "Steps that must not shrink are those of the explicit method",
+            "Give method='runge-kutta', or leave least_step out",
+        )
+
+
+def _check_map(f: Callable, w0: np.ndarray, y: np.ndarray, kernel: Callable | None) -> None:
     shape: Any = jax.eval_shape(f, jax.ShapeDtypeStruct(w0.shape, float))
     if getattr(shape, "shape", None) != y.shape:
         reject(
             f"f returns {getattr(shape, 'shape', shape)} for parameters of shape {w0.shape}, y has shape {y.shape}",
             "f maps the parameters (p,) to the outputs (n,) that y is compared with",
             "Flatten several outputs per input into n rows",
+        )
+    if kernel is None:
+        return
+    gram: Any = jax.eval_shape(kernel, jax.ShapeDtypeStruct(w0.shape, float))
+    if getattr(gram, "shape", None) != (y.size, y.size):
+        reject(
+            f"kernel returns {getattr(gram, 'shape', gram)} where f has {y.size} outputs",
+            "It maps the parameters (p,) to the tangent kernel (n, n) of f",
+            "Leave kernel out to have it computed from f",
         )
