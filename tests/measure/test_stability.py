@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import xarray
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
@@ -199,7 +200,7 @@ def test_a_loss_that_is_no_longer_finite_is_a_divergence():
     monitor = ww.StabilityMonitor(product, ONE, rate=0.1 / kernel, every=1, params=params)
     monitor(0, params)
     monitor(1, {name: jnp.full_like(one, jnp.nan) for name, one in params.items()})
-    assert monitor.status == "divergent" and "divide the rate" in monitor.advice
+    assert monitor.status == "divergent" and "look for the first value that is not finite" in monitor.advice
     assert dataclasses.asdict(monitor._phases[-1])["status"] == "divergent"
 
 
@@ -208,3 +209,21 @@ def test_adam_needs_its_state():
     monitor = ww.StabilityMonitor(product, ONE, optimizer=optax.adam(0.1), every=1, params=params)
     with pytest.raises(ValueError, match="without its state"):
         monitor(0, params)
+
+
+def test_records_are_saved_and_taken_up_again(tmp_path):
+    params, kernel = two_layers(50)
+    first = watched(params, 1.9 * 2.0 / kernel, 8)
+    first.dataset().to_zarr(tmp_path / "records.zarr", consolidated=False)
+    kept = xarray.open_zarr(tmp_path / "records.zarr", consolidated=False)
+    again = ww.StabilityMonitor(product, ONE, params=params, rate=1.9 * 2.0 / kernel, every=1)
+    again.restore(kept)
+    assert again.events == first.events and again.status == first.status and again.advice == first.advice
+    for name, column in first.records.items():
+        np.testing.assert_array_equal(again.records[name], column)
+    with pytest.raises(ValueError, match="a monitor with 8 records"):
+        again.restore(kept)
+    with pytest.raises(ValueError, match="records without loss"):
+        watched(params, 0.1, 0).restore({"step": np.arange(3)})
+    with pytest.raises(ValueError, match="steps rise"):
+        watched(params, 0.1, 0).restore({name: column[::-1] for name, column in first.records.items()})

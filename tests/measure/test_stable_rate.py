@@ -148,3 +148,14 @@ def test_the_hessian_agrees_with_the_other_instrument():
     found = ww.stable_rate(model, data, params=params)
     other = hessian_sharpness(ww.adapt(model, params=params), jnp.asarray(data[0]), jnp.asarray(data[1]))
     assert found.curvature["hessian"].value == pytest.approx(other.value, rel=1e-6)
+
+
+def test_the_state_of_another_optimiser_is_refused():
+    params = {"w": jnp.ones((1, 2))}
+    other = optax.adam(1e-3).init({"w": jnp.ones((1, 3))})
+    data = np.ones((4, 2)), np.ones((4, 1))
+    with pytest.raises(ValueError, match="fit no state of this optimiser"):
+        ww.stable_rate(lambda p, x: p["w"] @ x, data, optimizer=optax.adam(1e-3), state=other, rate=1e-3, params=params)
+    with pytest.raises(ValueError, match="Give the state of this optimiser"):
+        given = optax.sgd(0.1).init(params)
+        ww.stable_rate(lambda p, x: p["w"] @ x, data, optimizer=optax.adam(1e-3), state=given, rate=1e-3, params=params)

@@ -85,6 +85,14 @@ class Lens:
                     "Its largest stable rate is another one at every moment",
                     "Give its state at this moment as state, after a few steps of training",
                 )
+            return state
+        own = jax.eval_shape(self.optimizer.init, self.weights(model))
+        if _sizes(own) != _sizes(state):
+            reject(
+                f"a state with {len(_sizes(state))} arrays of which some fit no state of this optimiser",
+                f"Its states hold {len(_sizes(own))} arrays, those of optimizer.init(params)",
+                "Give the state of this optimiser and of this model at the present moment",
+            )
         return state
 
     def __call__(self, model: Any, state: Any, starts: Starts) -> Look:
@@ -183,6 +191,11 @@ def demand_answer(optimizer: Any, state: Any, gradient: Any, weights: Any) -> No
             )
     if not answers(optimizer, state, gradient, weights):
         reject_signs()
+
+
+def _sizes(state: Any) -> list[tuple[int, ...]]:
+    """The shapes of all arrays, in whatever order and tree."""
+    return sorted(tuple(np.shape(leaf)) for leaf in jax.tree.leaves(state))
 
 
 def _nothing() -> Response:

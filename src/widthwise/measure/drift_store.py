@@ -65,7 +65,7 @@ class Stored:
 
 def as_dataset(held: Stored) -> Any:
     """The records as a labelled data set, with the kernel of the start, settings and versions."""
-    xarray = _xarray()
+    xarray = xarray_package()
     # Strings as objects: those of a fixed length have no place in the format's specification yet.
     layers, features = (np.array(one, dtype=object) for one in (held.layer_names, held.feature_names))
     names = {"step": held.records["step"], "layer": layers, "feature": features}
@@ -119,7 +119,7 @@ def write(path: str | os.PathLike, held: Stored) -> None:
 def load(path: str | os.PathLike) -> Stored:
     """Read what `write` wrote."""
     path = Path(path)
-    _xarray()
+    xarray_package()
     group = _opened(path) if path.is_dir() else None
     if group is None or not {"identity"} <= {*group.attrs} or "step" not in group:
         reject(
@@ -185,7 +185,8 @@ def _trimmed(group: Any, records: dict[str, np.ndarray] | None = None) -> int:
     return whole
 
 
-def _xarray() -> Any:
+def xarray_package() -> Any:
+    """The package xarray, where zarr is there too."""
     with suppress(ImportError):
         import xarray
         import zarr  # noqa: F401
@@ -199,7 +200,7 @@ def _xarray() -> Any:
 
 
 def _zarr() -> Any:
-    _xarray()
+    xarray_package()
     import zarr
 
     return zarr

@@ -15,6 +15,7 @@ from widthwise.numerics import demand_rate, reject
 from widthwise.operators import adapt
 
 from .curvature import Lens, Look
+from .drift_store import xarray_package
 from .objective import Custom, objective
 from .phases import Moment, Phase, advanced, advice
 from .recorder import Cadence, whole_step
@@ -23,6 +24,18 @@ from .response import demand_optimiser
 from .stable_rate import adapted, demand_finite
 
 _ASKING = 1e-3  # seconds that it may take to find that there is nothing to wait for
+_TITLE = "widthwise stability records"
+_MEANINGS = {
+    "loss": "loss on the data of the monitor",
+    "sharpness": "largest eigenvalue of the preconditioned Hessian",
+    "error": "bound on the error of the sharpness",
+    "ntk_sharpness": "largest eigenvalue of the preconditioned Gauss-Newton matrix",
+    "threshold": "sharpness above which the optimiser is unstable",
+    "margin": "sharpness over threshold",
+    "ntk_margin": "ntk_sharpness over threshold",
+    "seconds": "time that the record took",
+    "status": "state of the training",
+}
 _NAMES = ("step", "loss", "sharpness", "error", "ntk_sharpness", "threshold", "margin", "ntk_margin", "seconds")
 
 
@@ -146,6 +159,48 @@ class StabilityMonitor:
         if loss is not None:
             self._losses.append((step, loss))
 
+    def dataset(self) -> Any:
+        """The records as an `xarray.Dataset` over the steps, which ``.to_zarr(path)`` saves.
+
+        Raises ``ValueError`` without the extra xarray.
+        """
+        xarray = xarray_package()
+        columns = self.records
+        made = {
+            name: ("step", column, {"long_name": _MEANINGS[name]})
+            for name, column in columns.items()
+            if name in _MEANINGS
+        }
+        attrs = {"title": _TITLE, "loss": self.loss.convention, "rate": self.rate or float("nan")}
+        return xarray.Dataset(made, coords={"step": columns["step"]}, attrs=attrs)
+
+    def restore(self, records: Any) -> None:
+        """Go on after the ``records`` of an earlier run: its `dataset`, as ``xarray.open_zarr`` reads it, or `records`.
+
+        Raises ``ValueError`` where this monitor has records already, and for columns that are missing or do not fit.
+        """
+        missing = [name for name in _NAMES if name not in records]
+        if self._rows or missing:
+            reject(
+                f"records without {', '.join(missing)}" if missing else f"a monitor with {len(self._rows)} records",
+                "Records are taken over by a new monitor, with all of their columns",
+                "Make a monitor and give it dataset() of the other one before the first step",
+            )
+        columns = [np.asarray(records[name]) for name in _NAMES]
+        if any(one.shape != columns[0].shape or one.ndim != 1 for one in columns) or np.any(np.diff(columns[0]) <= 0):
+            reject(
+                "records whose columns do not fit", "All columns are as long, and steps rise", "Give them as they were"
+            )
+        for values in zip(*columns, strict=True):
+            self._keep_row(dict(zip(_NAMES, (int(values[0]), *map(float, values[1:])), strict=True)))
+
+    def _keep_row(self, row: dict[str, float]) -> None:
+        self._rows.append(row)
+        self._moments.append(
+            Moment(int(row["step"]), *(row[name] for name in ("loss", "margin", "ntk_margin", "threshold")))
+        )
+        self._phases.append(advanced(self._phases[-1] if self._phases else Phase(), self._moments))
+
     def _demand_step(self, step: int) -> None:
         if self._rows and step < self._rows[-1]["step"]:
             reject(
@@ -161,9 +216,7 @@ class StabilityMonitor:
         ntk, margins = sharp.get("ntk", (nothing, nothing)), look.margin
         values = (sharp["hessian"][0], sharp["hessian"][1], ntk[0], look.response.threshold / unit)
         margin, ntk_margin = margins["hessian"], margins.get("ntk", nothing)
-        self._rows.append(dict(zip(_NAMES, (step, look.loss, *values, margin, ntk_margin, 0.0), strict=True)))
-        self._moments.append(Moment(step, look.loss, margin, ntk_margin, values[3]))
-        self._phases.append(advanced(self._phases[-1] if self._phases else Phase(), self._moments))
+        self._keep_row(dict(zip(_NAMES, (step, look.loss, *values, margin, ntk_margin, 0.0), strict=True)))
 
     @property
     def status(self) -> str:
