@@ -156,6 +156,6 @@ def test_the_state_of_another_optimiser_is_refused():
     data = np.ones((4, 2)), np.ones((4, 1))
     with pytest.raises(ValueError, match="fit no state of this optimiser"):
         ww.stable_rate(lambda p, x: p["w"] @ x, data, optimizer=optax.adam(1e-3), state=other, rate=1e-3, params=params)
+    given = optax.sgd(0.1).init(params)
     with pytest.raises(ValueError, match="Give the state of this optimiser"):
-        given = optax.sgd(0.1).init(params)
         ww.stable_rate(lambda p, x: p["w"] @ x, data, optimizer=optax.adam(1e-3), state=given, rate=1e-3, params=params)
