@@ -20,8 +20,6 @@ from widthwise.theory.lazy import pl_constant
 from widthwise.theory.lazy.integrate import FLOW_ERROR, risk_flow
 from widthwise.theory.lazy.landscapes import wavy_parabola
 
-from .setups import FIELD
-
 # Twice the least R'(x)/x of the wavy parabola, reached at |x| = 2.2467048.
 WAVY_SECANT = 2 * 0.6965982307
 
@@ -120,7 +118,6 @@ CLAIMS = (
         statement=r"If $\langle\theta-\theta_*,\nabla R\rangle\ge\frac\mu2\|\theta-\theta_*\|^2$ then gradient flow "
         r"satisfies $\|\theta_t-\theta_*\|^2\le e^{-\mu t}\|\theta_0-\theta_*\|^2$.",
         sources=("karimi2016linear", "bartlett2021deep"),
-        field=FIELD,
         setup=_wavy,
         predict=_predict_slowest,
         measure=_slowest,
@@ -135,7 +132,6 @@ CLAIMS = (
         statement=r"With an L-Lipschitz gradient, convexity towards one point with constant $\mu$ gives "
         r"$\|\nabla R\|^2\ge\frac{\mu^2}{2L}(R-R_*)$, sharp for a parabola; the same constant $\mu$ it does not give.",
         sources=("karimi2016linear",),
-        field=FIELD,
         setup=_pair,
         predict=_predict_pl,
         measure=_least_pl,

@@ -242,7 +242,6 @@ CLAIMS = (
         r"$EF(\bar w_T)-F(z)\le\frac{\|w_0-z\|^2}{2\eta T}+\frac{\eta G^2}2$, which is "
         r"$\frac{\|w_0-z\|^2+G^2}{2\sqrt T}$ for $\eta=1/\sqrt T$.",
         sources=("telgarsky2021deep", "nesterov2018lectures"),
-        field=FIELD,
         setup=Kink,
         predict=_predict_kink,
         measure=_mean_value,
@@ -259,7 +258,6 @@ CLAIMS = (
         statement=r"A step changes the distance to any z by "
         r"$\|w-\eta g-z\|^2-\|w-z\|^2=-2\eta\langle g,w-z\rangle+\eta^2\|g\|^2$.",
         sources=("telgarsky2021deep",),
-        field=FIELD,
         setup=_step,
         predict=_predict_step,
         measure=_one_step,
@@ -273,7 +271,6 @@ CLAIMS = (
         r"$\frac{\eta\tau^2}{\lambda(2-\eta\lambda)}$, and Langevin's $\sqrt{2\eta/b}\,\xi$ the variance "
         r"$\frac1{b\lambda(1-\eta\lambda/2)}$, which is the temperature $1/b$ over $\lambda$ for small rates only.",
         sources=("robbins1951stochastic",),
-        field=FIELD,
         derived_here=True,
         setup=_constants,
         predict=_predict_stationary,
@@ -292,7 +289,6 @@ CLAIMS = (
         statement=r"Mean and covariance of a linear model trained by batches of B examples drawn with replacement, "
         r"with momentum and weight decay, follow a closed recursion: the gradient's coefficients have the covariance "
         r"$\frac{s^2}B(n\,\mathrm{blockdiag}(R)-R)$, $R=E\,rr^\top$ the second moment of the residual.",
-        field=FIELD,
         derived_here=True,
         setup=_batches,
         predict=_predict_batches,

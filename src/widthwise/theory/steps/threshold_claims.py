@@ -352,7 +352,6 @@ CLAIMS = (
         r"$I-\frac\gamma nK$, so that it shrinks at least by "
         r"$\max(|1-\gamma\lambda_0/n|,|1-\gamma\lambda_\infty/n|)$, which is below 1 iff $\gamma<2n/\lambda_\infty$.",
         sources=("bartlett2021deep", "lee2019wide"),
-        field=FIELD,
         setup=_contraction,
         predict=_predict_contraction,
         measure=_contracted,
