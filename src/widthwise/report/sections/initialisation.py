@@ -11,6 +11,7 @@ import numpy as np
 from widthwise.activations import activation
 from widthwise.measure import SignalStrength, signal_strength
 from widthwise.networks import Apply, Chain, Dense
+from widthwise.theory.criticality import Criticality, CriticalPoint, critical_init
 from widthwise.theory.signal import FixedPoint, Response, fixed_point, propagation, response
 
 from ..context import Context
@@ -140,7 +141,7 @@ def _consequence(context: Context, found: Initialisation) -> tuple[Text, ...]:
             Number("fixed point of the variance", end.value),
             ".",
         )
-    return (fate, _depth(context, end, depth))
+    return (fate, _depth(context, end, depth), *_point(context))
 
 
 def _depth(context: Context, end: FixedPoint, depth: int) -> Text:
@@ -163,10 +164,58 @@ def _depth(context: Context, end: FixedPoint, depth: int) -> Text:
 
 
 def _remedy(context: Context) -> str:
-    critical, spec = activation(context.spec.activation).critical, context.spec
-    if critical is None or critical == spec.variances:
+    found = context.once(_criticality)
+    if found is None or not found.points or _chosen(context, found):
         return "Use fewer hidden layers, or an activation with a critical initialisation"
-    return f"Its critical initialisation is weight_variance={critical[0]:.6g}, bias_variance={critical[1]:.6g}"
+    return f"{_nearest(found)} is {_variances_of(found)}"
+
+
+def _criticality(context: Context) -> Criticality | None:
+    """The critical points of the activation; None where its moments cannot be taken."""
+    try:
+        return critical_init(context.spec.activation)
+    except ValueError:
+        return None
+
+
+def _chosen(context: Context, found: Criticality) -> bool:
+    """Whether the network is initialised at the best point already."""
+    best = found.best
+    pairs = zip(context.spec.variances, (best.weight_variance, best.bias_variance), strict=True)
+    return all(abs(given - float(one.value)) <= max(1e-6, float(one.error)) for given, one in pairs)
+
+
+def _nearest(found: Criticality) -> str:
+    kind = found.best.kind
+    return "The initialisation nearest to criticality" if kind == "semi-critical" else "The critical initialisation"
+
+
+def _variances_of(found: Criticality) -> str:
+    best = found.best
+    return (
+        f"weight_variance={float(best.weight_variance.value):.6g}, bias_variance={float(best.bias_variance.value):.6g}"
+    )
+
+
+def _point(context: Context) -> tuple[Text, ...]:
+    """Where the activation is critical, and whether this network is."""
+    found = context.once(_criticality)
+    if found is None or not found.points:
+        return ()
+    name, best = found.activation.name, found.best
+    kept = "which keeps every variance" if best.kind == "scale-invariant" else _kept(best)
+    here = "; this network has it" if _chosen(context, found) else ""
+    return (f"{_nearest(found)} of {name} is {_variances_of(found)}, {kept}{here}.",)
+
+
+def _kept(best: CriticalPoint) -> str:
+    held = (
+        f"which keeps a variance of {float(best.variance.value):.4g}"
+        if best.variance.value > 0
+        else ("where the variance falls to zero like a power of the depth")
+    )
+    scale = best.depth_scale
+    return held if math.isinf(scale) else f"{held} and lets go of a deviation by a factor e in {scale:.3g} layers"
 
 
 def _numbers(found: Initialisation) -> tuple[Number, ...]:
