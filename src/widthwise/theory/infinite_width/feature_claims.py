@@ -120,7 +120,7 @@ CLAIMS = (
         statement=r"$m\,\mathrm{Var}\,k_m(x,x')=(x^\top x')^2\,\mathrm{Var}[\sigma'(w^\top x)\sigma'(w^\top x')]$; for "
         r"a rectifier $(x^\top x')^2p(1-p)$ with $p=\frac{\pi-\theta}{2\pi}$.",
         sources=("bartlett2021deep",),
-        field=FIELD,
+        field="lazy-training",
         setup=partial(shallows, "relu", width=4, nets=5000),
         predict=_predict_spread,
         measure=_spreads,
@@ -155,7 +155,7 @@ CLAIMS = (
         statement=r"Training the readout too adds $E[\sigma(w^\top x)\sigma(w^\top x')]=\frac{\|x\|\|x'\|}{2\pi}"
         r"(\sin\theta+(\pi-\theta)\cos\theta)$ to $x^\top x'\,\frac{\pi-\theta}{2\pi}$.",
         sources=("cho2009kernel", "jacot2018neural"),
-        field=FIELD,
+        field="lazy-training",
         setup=partial(shallows, "relu", 0.5, nets=250),
         predict=_predict_both_layers,
         measure=_both_layers,

@@ -10,8 +10,9 @@ from jaxtyping import Array
 from widthwise.claims import AtLeast, Claim, Equal, Mutant, Scaling
 from widthwise.numerics import Estimate
 
+from ..concentration import interpolate, on_slice
 from .setups import FIELD
-from .shallow_model import rectifier_kernel, slice_coefficients
+from .shallow_model import slice_coefficients
 
 _CENTRES = (16.0, 32.0, 64.0, 128.0)
 _ANGLES = 2000
@@ -25,16 +26,14 @@ class Circle(eqx.Module):
 
     def at(self, phi: np.ndarray) -> np.ndarray:
         """The points (n, 3) at these angles."""
-        radius = math.sqrt(1.0 - self.height**2)
-        return np.stack([radius * np.cos(phi), radius * np.sin(phi), np.full_like(phi, self.height)], axis=1)
+        return on_slice(phi, self.height)
 
 
 def interpolation_error(circle: Circle, centres: int) -> float:
     """The largest error on the circle of the interpolant of least norm in equally spaced centres."""
     nodes, phi = 2 * np.pi * np.arange(centres) / centres + 0.1, 2 * np.pi * np.arange(_ANGLES) / _ANGLES
-    X = circle.at(nodes)
-    weights = np.linalg.lstsq(rectifier_kernel(X, X), np.cos(circle.wave * nodes), rcond=1e-12)[0]
-    return float(np.max(np.abs(rectifier_kernel(circle.at(phi), X) @ weights - np.cos(circle.wave * phi))))
+    f = interpolate(circle.at(nodes), np.cos(circle.wave * nodes), cutoff=1e-12)
+    return float(np.max(np.abs(f(circle.at(phi)) - np.cos(circle.wave * phi))))
 
 
 def _errors(circle: Circle, key: Array, height: float | None = None) -> np.ndarray:
@@ -123,7 +122,7 @@ CLAIMS = (
         statement=r"With a coordinate fixed at c, $k=\frac t4+\frac{t\arcsin t}{2\pi}$, $t=u\cdot v+c^2$, has positive "
         r"Taylor coefficients in $u\cdot v$ only, and therefore is universal.",
         sources=("steinwart2008support", "bartlett2021deep"),
-        field=FIELD,
+        field="lazy-training",
         setup=Circle,
         predict=_predict_coefficients,
         measure=_by_cauchy,
