@@ -7,7 +7,7 @@ import pytest
 from widthwise.activations import activation
 from widthwise.claims import check
 from widthwise.theory.lazy import Shallow, certify, shallow_problem
-from widthwise.theory.overparameterisation import Run, needed_width, record, sizes, stopping_times
+from widthwise.theory.overparameterisation import Run, record, sizes, stopping_times, sufficient_width
 from widthwise.theory.overparameterisation.examples import (
     STEEPEST,
     lecture_case,
@@ -45,12 +45,12 @@ def test_the_reference_experiment_starts_as_published():
     [("du", 3.93e9, 5e6), ("printed", 39881, 0.5), ("simple", 19941, 0.5)],
 )
 def test_the_published_widths(condition, published, half_digit):
-    assert needed_width(condition, UNIT, LOSS, LAMBDA) == pytest.approx(published, abs=half_digit)
+    assert sufficient_width(condition, UNIT, LOSS, LAMBDA) == pytest.approx(published, abs=half_digit)
 
 
 def test_the_published_width_for_the_data_takes_the_largest_weight_that_was_drawn():
     net, X, _, _ = start(4096)
-    assert needed_width("data", sizes_of(net, X), LOSS, LAMBDA) == pytest.approx(5654, abs=0.5)
+    assert sufficient_width("data", sizes_of(net, X), LOSS, LAMBDA) == pytest.approx(5654, abs=0.5)
 
 
 def test_the_lectures_radius_asks_for_four_times_the_width():
@@ -64,8 +64,8 @@ def test_twice_the_width_is_certified_as_published():
     net, X, y, seen = start(8192)
     problem = shallow_problem(net, X, y)
     lambda0, loss = np.linalg.eigvalsh(seen.gram)[0], 0.5 * np.mean((seen.outputs - y) ** 2)
-    assert needed_width("data", sizes_of(net, X), loss, lambda0) == pytest.approx(7608, abs=0.5)
-    assert needed_width("printed", UNIT, loss, lambda0) == pytest.approx(53659, abs=0.5)
+    assert sufficient_width("data", sizes_of(net, X), loss, lambda0) == pytest.approx(7608, abs=0.5)
+    assert sufficient_width("printed", UNIT, loss, lambda0) == pytest.approx(53659, abs=0.5)
     assert problem.h == pytest.approx(0.96367, abs=5e-6)
     certificate = certify(problem)
     assert certificate.certified
@@ -103,7 +103,7 @@ def test_a_neuron_of_any_size_scales_the_conditions_as_units_demand():
     one, two = network(W, np.ones(40), "tanh"), network(W / 2, np.ones(40), "tanh")
     K = look(one, X, W).gram
     widths = [
-        needed_width(kind, sizes_of(net, rows), 0.3, scale * np.linalg.eigvalsh(K)[0])
+        sufficient_width(kind, sizes_of(net, rows), 0.3, scale * np.linalg.eigvalsh(K)[0])
         for kind in ("du", "data", "simple")
         for net, rows, scale in ((one, X, 1.0), (two, 2 * X, 4.0))
     ]
@@ -195,11 +195,11 @@ def test_what_the_argument_does_not_cover_is_refused():
         sizes(np.eye(2), [1.0], activation("relu"))
     assert sizes(np.eye(2), [1.0], STEEPEST).curvature == 1.0
     with pytest.raises(ValueError, match="conditions are"):
-        needed_width("dü", UNIT, 1.0, 1.0)
+        sufficient_width("dü", UNIT, 1.0, 1.0)
     with pytest.raises(ValueError, match="at least 0"):
-        needed_width("du", UNIT, -1.0, 1.0)
-    assert needed_width("du", UNIT, 1.0, 0.0) == np.inf
-    assert needed_width("du", UNIT, 0.0, 0.0) == 0.0
+        sufficient_width("du", UNIT, -1.0, 1.0)
+    assert sufficient_width("du", UNIT, 1.0, 0.0) == np.inf
+    assert sufficient_width("du", UNIT, 0.0, 0.0) == 0.0
 
 
 def test_a_singular_kernel_has_no_stopping_times():

@@ -17,7 +17,7 @@ from widthwise.theory.lazy import Shallow
 from widthwise.theory.lazy.bounds import Numbers
 from widthwise.theory.lazy.lipschitz import curvature_unknown
 
-# The forms of the width condition, see ``needed_width``.
+# The forms of the width condition, see ``sufficient_width``.
 CONDITIONS = ("du", "data", "simple", "printed")
 
 
@@ -104,7 +104,7 @@ def sizes_of(net: Shallow, X: ArrayLike) -> Sizes:
     return sizes(X, np.asarray(net.signs), net.activation, float(net.scale))
 
 
-def needed_width(condition: str, seen: Sizes, loss: float, lambda0: float) -> float:
+def sufficient_width(condition: str, seen: Sizes, loss: float, lambda0: float) -> float:
     r"""The width N beyond which the flow of $\mathcal L = \frac1{2n}\|f - y\|^2$ surely stays lazy.
 
     ``"du"``: $\frac{128n^4c^6s_1^4s_2^2R^8\mathcal L(0)}{\lambda_0^4}$, from $\Delta^* < \Delta$: every neuron moves by
@@ -121,7 +121,7 @@ def needed_width(condition: str, seen: Sizes, loss: float, lambda0: float) -> fl
     derived here.
 
     >>> unit = Sizes(6, 1.0, 1.0, 1.0, 1.0, 1.7019909)
-    >>> [float(f"{needed_width(one, unit, 0.2021738099, 0.0540368515):.4g}") for one in CONDITIONS]
+    >>> [float(f"{sufficient_width(one, unit, 0.2021738099, 0.0540368515):.4g}") for one in CONDITIONS]
     [3933000000.0, 5657.0, 19940.0, 39880.0]
     """
     if condition not in CONDITIONS:

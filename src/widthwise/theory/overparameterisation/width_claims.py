@@ -15,7 +15,7 @@ from widthwise.theory.lazy import BallBounds, shallow_problem
 
 from .examples import STEEPEST, lecture_case, mirrored_run, single
 from .runs import Run, demand_runs
-from .stability import needed_width, sizes_of
+from .stability import sizes_of, sufficient_width
 from .stability_claims import positive, smooth, stack
 from .stopping import reach
 
@@ -25,7 +25,7 @@ Setup = Any
 def _needed(condition: str, run: Run, power: int = 0) -> float:
     r"""The width that a condition asks for, with some powers of $\lambda_0$ lost."""
     seen = sizes_of(run.net, run.X)
-    return needed_width(condition, seen, float(run.losses[0]), run.lambda0) * run.lambda0**power
+    return sufficient_width(condition, seen, float(run.losses[0]), run.lambda0) * run.lambda0**power
 
 
 def _wide(condition: str, power: int = 0) -> Callable[[Setup], str | None]:
