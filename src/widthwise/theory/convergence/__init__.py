@@ -10,7 +10,9 @@ from .bounds import (
 )
 from .constants import Constant
 from .constrained import Ball, Box, optimality_residual, projected_descent
+from .coordinates import step_in_outputs
 from .decomposition import Decomposition, decompose
+from .kernel_conditions import KernelConditions, conditions_along, drift_bound, kernel_conditions
 from .rate_table import RateTable, table
 from .rows import Row
 from .sampled_risk import risk, squared
@@ -20,10 +22,14 @@ __all__ = [
     "Box",
     "Constant",
     "Decomposition",
+    "KernelConditions",
     "RateTable",
     "Row",
+    "conditions_along",
     "convex_bound",
     "decompose",
+    "drift_bound",
+    "kernel_conditions",
     "last_iterate_bound",
     "length_bound",
     "optimality_residual",
@@ -32,6 +38,7 @@ __all__ = [
     "risk",
     "squared",
     "stationarity_bound",
+    "step_in_outputs",
     "strongly_convex_factor",
     "table",
 ]

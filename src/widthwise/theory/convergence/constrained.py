@@ -23,8 +23,8 @@ from .record import ULPS
 class Ball(eqx.Module):
     r"""The projection on $\{\|w\| \le \text{radius}\}$.
 
-    >>> Ball(1.0)(jnp.array([3.0, 4.0])).round(6).tolist()
-    [0.6000000238418579, 0.800000011920929]
+    >>> [round(one, 6) for one in Ball(1.0)(jnp.array([3.0, 4.0])).tolist()]
+    [0.6, 0.8]
     """
 
     radius: float

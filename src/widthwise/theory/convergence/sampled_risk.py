@@ -21,7 +21,7 @@ from widthwise.numerics import Estimate, mean_and_sem, reject
 from .landscapes import generator
 
 
-def squared(y: Any, output: Any) -> Array:
+def squared(y: Any, output: Any) -> Any:
     r"""The loss $(y-a)^2$, in every component.
 
     >>> squared(1.0, 3.0)
