@@ -1,6 +1,7 @@
 """Plots of results outside of a report; a file for each kind of result registers how it is drawn."""
 
 from .criticality import criticality_figures
+from .lazy_phases import grokking_figures, lazy_phase_figures
 from .plot import draw, figures, plot
 from .regime import regime_figures
 from .signal import signal_figures
@@ -12,7 +13,9 @@ __all__ = [
     "criticality_figures",
     "draw",
     "figures",
+    "grokking_figures",
     "layer_figures",
+    "lazy_phase_figures",
     "monitor_figures",
     "path_figures",
     "plot",
