@@ -13,13 +13,14 @@ from .function_space import output_velocity, risk_velocity
 from .influence import cross_entropy_slopes, output_step
 from .linearised import Tangent, tangent
 from .lipschitz import Smoothness
+from .monitor import CertificateMonitor, Checkpoint
 from .problem import LazyProblem, Probe, model_problem, shallow_problem
 from .rates import decay_rate, gronwall, network_pl, pl_constant, pl_decay, strongly_convex_decay
 from .reference import reference_problem, sweep
 from .shallow import Shallow, draw_shallow, tangent_gram
 from .shallow_limits import lazy_width, limit_gram, mean_initial_risk, singular_limits
 from .spectral import SpectralBounds, certify_spectrum
-from .steps import DescentBounds, DescentCertificate, certify_descent
+from .steps import DescentBounds, DescentCertificate, certify_descent, largest_step
 from .steps_claims import Descended, Descent, descended
 from .stochastic import StochasticBounds, StochasticCertificate, certify_sgd
 from .stochastic_claims import Walks, walk
@@ -30,6 +31,8 @@ __all__ = [
     "AbstractBounds",
     "BallBounds",
     "Certificate",
+    "CertificateMonitor",
+    "Checkpoint",
     "Comparison",
     "Descended",
     "Descent",
@@ -69,6 +72,7 @@ __all__ = [
     "euler_error_bound",
     "follow",
     "gronwall",
+    "largest_step",
     "laziness_along",
     "lazy_width",
     "length_bounds",

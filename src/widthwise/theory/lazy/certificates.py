@@ -105,7 +105,7 @@ def certify(problem: LazyProblem) -> Certificate:
     >>> print(certify(extremal(beta=0.3, y=1.0, alpha=0.5)))
     LAZY-C1: no certificate, because alpha = 0.5 is below the threshold 0.6 (h = 1.2)
     """
-    return _by_ball("LAZY-C1", problem, 1.0, lambda h: 2 / (1 + math.sqrt(max(1 - h, 0.0))), _ball)
+    return _by_ball("LAZY-C1", problem, 1.0, _ball_reach, ball)
 
 
 @kept
@@ -121,13 +121,26 @@ def certify_theorem(problem: LazyProblem, constant: float = 1152.0) -> Certifica
     """
     if not constant >= 288.0:
         reject(f"constant={constant}", "The theorem is proved for constants of at least 288", "Use 1152 or 288")
-    kappa = problem.tangency.kappa
+    seen = problem.tangency
+    kappa = seen.sigma_top / seen.sigma if seen.sigma else math.inf
     return _by_ball("LAZY-22", problem, math.sqrt(8 / constant) / kappa, lambda _: 6 * kappa, _theorem)
 
 
-def _ball(problem: LazyProblem, beta: float) -> BallBounds:
+def ball_and_constant(problem: LazyProblem) -> tuple[float, Smoothness]:
+    r"""$h$ of the sharp ball certificate, and the constant used, on the smallest ball that could do."""
     seen = problem.tangency
-    return BallBounds(seen.sigma, beta, seen.residual, problem.alpha, seen.sigma_max, seen.distance)
+    return _grown(seen.sigma, problem.smoothness, seen.residual_bound / problem.alpha, 1.0, _ball_reach)
+
+
+def _ball_reach(h: float) -> float:
+    return 2 / (1 + math.sqrt(max(1 - h, 0.0)))
+
+
+def ball(problem: LazyProblem, beta: float) -> BallBounds:
+    r"""The bounds of the sharp ball certificate with this constant, for $h \le 1$."""
+    seen = problem.tangency
+    least = seen.distance_range[0]
+    return BallBounds(seen.sigma, beta, seen.residual_bound, problem.alpha, seen.sigma_top, least)
 
 
 def ball_bounds(certificate: Certificate) -> BallBounds:
@@ -140,7 +153,7 @@ def ball_bounds(certificate: Certificate) -> BallBounds:
 
 def _theorem(problem: LazyProblem, _: float) -> TheoremBounds:
     seen = problem.tangency
-    return TheoremBounds(seen.sigma, seen.sigma_max, seen.residual, problem.alpha)
+    return TheoremBounds(seen.sigma, seen.sigma_top, seen.residual_bound, problem.alpha)
 
 
 def _by_ball(claim_id: str, problem: LazyProblem, limit: float, reach, bounds) -> Certificate:
@@ -148,7 +161,7 @@ def _by_ball(claim_id: str, problem: LazyProblem, limit: float, reach, bounds) -
     seen = problem.tangency
     if why := obstacle(seen):
         return Certificate(claim_id, problem, math.inf, limit, math.inf, problem.smoothness(0.0), reason=why)
-    h, smoothness = _grown(seen.sigma, problem.smoothness, seen.residual / problem.alpha, limit, reach)
+    h, smoothness = _grown(seen.sigma, problem.smoothness, seen.residual_bound / problem.alpha, limit, reach)
     if why := uncertain(smoothness, h):
         return Certificate(claim_id, problem, h, limit, math.inf, smoothness, reason=why)
     threshold = _least_alpha(problem, limit, reach)
@@ -187,6 +200,8 @@ def _least_alpha(problem: LazyProblem, limit: float, reach) -> float:
     seen, profile = problem.tangency, problem.smoothness
     f0, y = np.asarray(seen.f0), problem.y
     critical = _critical(seen.sigma, profile, float(np.linalg.norm(problem.w0)) + 1.0, limit, reach)
+    if math.isfinite(critical):  # what rounding may add to the residual, and a few roundings here
+        critical -= (10 * y.size + 10) * float(np.finfo(float).eps) * (2 * float(np.linalg.norm(f0)) + critical)
     a, b, d = float(y @ y), float(f0 @ y), float(f0 @ f0) - critical**2
     if a == 0.0 or math.isinf(critical):
         return 0.0 if d <= 0 else math.inf

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike
 
 from .bounds import AbstractBounds, Numbers
 from .certificates import Certificate, in_steps, obstacle, uncertain
-from .lipschitz import Smoothness
+from .lipschitz import MARGIN, Smoothness
 from .problem import LazyProblem
 
 _CELLS = 4000
@@ -60,7 +60,7 @@ def certify_drift(problem: LazyProblem, drift: Callable[[float], float] | None =
     seen, profile = problem.tangency, problem.smoothness
     if why := obstacle(seen):
         return Certificate("LAZY-C1", problem, math.inf, 1.0, math.inf, profile(0.0), reason=why)
-    least = seen.residual / (problem.alpha * seen.sigma)
+    least = seen.residual_bound / (problem.alpha * seen.sigma)
     smoothness = (
         profile(least) if drift is None else Smoothness(drift(least) / max(least, 1e-300), True, method="law of drift")
     )
@@ -78,7 +78,8 @@ def certify_drift(problem: LazyProblem, drift: Callable[[float], float] | None =
 def _grow(problem: LazyProblem, g: Callable[[float], float]) -> DriftBounds | None:
     """Walk outwards in small cells, with g at the far end of each, until the residual is surely gone."""
     seen, alpha = problem.tangency, problem.alpha
-    sigma, left = seen.sigma, seen.residual / alpha
+    # The margin covers the rounding of some thousand subtractions.
+    sigma, left = seen.sigma, MARGIN * seen.residual_bound / alpha
     cell, radius, departure, drift = left / sigma / _CELLS, 0.0, 0.0, 0.0
     while left > 0:
         drift = g(radius + cell)
@@ -90,4 +91,4 @@ def _grow(problem: LazyProblem, g: Callable[[float], float]) -> DriftBounds | No
         radius += step
         if step < cell:
             break
-    return DriftBounds(sigma, seen.residual, alpha, radius, drift, departure)
+    return DriftBounds(sigma, seen.residual_bound, alpha, radius, drift, departure)

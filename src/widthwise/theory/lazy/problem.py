@@ -151,7 +151,7 @@ class LazyProblem:
     def h(self) -> float:
         r"""$h = 2\beta\|r_0\|/(\alpha\sigma^2)$, $\beta$ on the smallest ball that could do; lazy is $h \le 1$."""
         seen = self.tangency
-        radius = seen.residual / (self.alpha * seen.sigma) if seen.sigma > 0 else 0.0
+        radius = seen.residual_bound / (self.alpha * seen.sigma) if seen.sigma > 0 else 0.0
         return seen.laziness(self.smoothness(radius).value)
 
     @property

@@ -20,7 +20,10 @@ from .problem import LazyProblem, kept
 
 
 class SpectralBounds(AbstractBounds):
-    r"""$\|w-w_0\| \le R$, path $\le p$, $\|w-u\| \le b(a+p)$, $\sigma_{min}(J_t) \ge \sigma(1-b)$, for all times."""
+    r"""$\|w-w_0\| \le R$, path $\le p$, $\|w-u\| \le b(a+p)$, $\sigma_{min}(J_t) \ge \sigma(1-b)$, for all times.
+
+    Here b holds the rounding of J twice, as a drift that is there from the start: once for the flow, once for its twin.
+    """
 
     sigma: float
     r0: float
@@ -104,7 +107,7 @@ def certify_spectrum(problem: LazyProblem) -> Certificate:
     if why := obstacle(seen):
         return Certificate("LAZY-C2", problem, math.inf, math.nan, math.inf, problem.smoothness(0.0), reason=why)
     profile = _steady(problem.smoothness)
-    found = smallest_ball(seen.sigma, integrals(problem).over(problem.alpha), profile)
+    found = smallest_ball(seen.sigma, integrals(problem).over(problem.alpha), profile, seen.rounding)
     smoothness = profile(seen.distance if found is None else found[0])
     h = seen.laziness(smoothness.value)
     if why := uncertain(smoothness, h):
@@ -115,17 +118,20 @@ def certify_spectrum(problem: LazyProblem) -> Certificate:
             "LAZY-C2", problem, h, math.nan, threshold, smoothness, reason=too_small(problem, h, threshold)
         )
     R, b, a, p = found
-    bounds = SpectralBounds(seen.sigma, seen.residual, problem.alpha, b, a, p, R)
+    bounds = SpectralBounds(seen.sigma, seen.residual_bound, problem.alpha, b, a, p, R)
     return Certificate("LAZY-C2", problem, h, math.nan, threshold, smoothness, bounds)
 
 
 def integrals(problem: LazyProblem) -> Integrals:
-    """N, A, P without the factor 1/alpha, enlarged by their quadrature error."""
+    """N, A, P without the factor 1/alpha, enlarged by their quadrature error and by rounding."""
     seen = problem.tangency
     c, rates = seen.coefficients, seen.spectrum
     N = float(np.linalg.norm(c / np.sqrt(rates)))
     A, P = (seen.sigma_max * decay(rates / seen.sigma_max**2, c, power) / seen.sigma_max**2 for power in (0, 1))
-    return Integrals(MARGIN * N, MARGIN * A * seen.sigma / seen.sigma_max, MARGIN * P, seen.sigma_max / seen.sigma)
+    A *= seen.sigma / seen.sigma_max
+    # What rounding may add to the residual decays at the slowest rate at worst; c_1 < 2.
+    wrong = seen.residual_rounding / seen.sigma
+    return Integrals(MARGIN * N + wrong, MARGIN * A + wrong, MARGIN * P + 2 * wrong, seen.sigma_top / seen.sigma)
 
 
 def decay(rates: Float[np.ndarray, " n"], c: Float[np.ndarray, " n"], power: int) -> float:
@@ -145,11 +151,16 @@ def decay(rates: Float[np.ndarray, " n"], c: Float[np.ndarray, " n"], power: int
     return float(fine + abs(fine - coarse) + 2 * start * np.linalg.norm(rates ** (power / 2) * c))
 
 
-def smallest_ball(sigma: float, flow: Integrals, profile: Profile) -> tuple[float, float, float, float] | None:
-    r"""The smallest R with $R > N+b(a+p)$, with its b, a, p; None where there is none."""
+def smallest_ball(
+    sigma: float, flow: Integrals, profile: Profile, rounding: float = 0.0
+) -> tuple[float, float, float, float] | None:
+    r"""The smallest R with $R > N+b(a+p)$, with its b, a, p; None where there is none. ``rounding`` is that of J."""
+
+    def drift(R: np.ndarray) -> np.ndarray:
+        return (np.array([profile(float(one)).value for one in R]) * R + 2 * rounding) / sigma
 
     def room(R: np.ndarray) -> np.ndarray:
-        b = np.array([profile(float(one)).value for one in R]) * R / sigma
+        b = drift(R)
         a, p = flow.drift(b)
         return R - flow.N - b * (a + p)
 
@@ -168,7 +179,7 @@ def smallest_ball(sigma: float, flow: Integrals, profile: Profile) -> tuple[floa
         grid = np.linspace(low, high, 33)
         first = np.flatnonzero(room(grid) > 0)[0]
         low, high = grid[max(first - 1, 0)], grid[first]
-    b = float(profile(float(high)).value * high / sigma)
+    b = float(drift(np.array([high]))[0])
     a, p = flow.drift(b)
     return float(high), b, float(a), float(p)
 
@@ -184,7 +195,8 @@ def _least_alpha(problem: LazyProblem, certified: bool) -> float:
 
     def fits(alpha: float) -> bool:
         scaled = problem.at(alpha)
-        return smallest_ball(scaled.tangency.sigma, integrals(scaled).over(alpha), profile) is not None
+        seen = scaled.tangency
+        return smallest_ball(seen.sigma, integrals(scaled).over(alpha), profile, seen.rounding) is not None
 
     high = next((alpha for alpha in ([problem.alpha] if certified else _larger(problem)) if fits(alpha)), None)
     if high is None:

@@ -83,7 +83,7 @@ class DescentBounds(eqx.Module):
     @property
     def rate(self) -> float:
         r"""$\|r_{k+1}\| \le$ rate $\|r_k\|$."""
-        return 1.0 - self.gain
+        return math.nextafter(1.0 - self.gain, 2.0)
 
     def residual(self, k: ArrayLike) -> Numbers:
         r"""$r_0\,\mathrm{rate}^k$ after k steps."""
@@ -166,7 +166,7 @@ parameters move by at most 0.1495
     flow = certify(problem)
     if why := uncertain(flow.smoothness, flow.h) or flow.reason:
         return _refused(problem, step, flow.h, flow.smoothness, why)
-    largest = _largest_step(problem, profile)
+    largest = largest_step(problem, profile)
     chosen = _fastest(problem, profile, largest) if step is None else float(step)
     found = _smallest_ball(problem, profile, chosen)
     if found is None:
@@ -224,7 +224,7 @@ def least_ball(reach: Callable[[float], float]) -> float | None:
 def _smallest_ball(problem: LazyProblem, profile: Profile, step: float) -> tuple[DescentBounds, Smoothness] | None:
     r"""The bounds on the smallest ball R with $\rho_d(R) < R$."""
     seen, alpha = problem.tangency, problem.alpha
-    start = DescentBounds(step, alpha * seen.sigma, 0.0, seen.residual, alpha * seen.sigma_max)
+    start = DescentBounds(step, alpha * seen.sigma, 0.0, seen.residual_bound, alpha * seen.sigma_top)
     reach = _reach(start)
 
     def on(R: float) -> tuple[float, float]:
@@ -238,9 +238,16 @@ def _smallest_ball(problem: LazyProblem, profile: Profile, step: float) -> tuple
     return replace(start, beta=beta, M=M), profile(R)
 
 
-def _largest_step(problem: LazyProblem, profile: Profile) -> float:
-    r"""The largest certified step by bisection below $2/(\alpha\sigma_{max})^2$; smaller ones are certified too."""
-    low, high = 0.0, 2.0 / (problem.alpha * problem.tangency.sigma_max) ** 2
+def largest_step(problem: LazyProblem, profile: Profile) -> float:
+    r"""The largest step that a profile of $\beta$, certified or not, allows; smaller ones are allowed too.
+
+    By bisection below $2/(\alpha\sigma_{max})^2$, from below.
+
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> round(largest_step(extremal(y=0.1), Smoothness(0.0, certified=True)), 6) == round(2 / 1.5**2, 6)
+    True
+    """
+    low, high = 0.0, 2.0 / (problem.alpha * problem.tangency.sigma_top) ** 2
     for _ in range(40):
         middle = 0.5 * (low + high)
         fits = _smallest_ball(problem, profile, middle) is not None

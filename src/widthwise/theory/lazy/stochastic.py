@@ -53,7 +53,8 @@ class StochasticBounds(eqx.Module):
     @property
     def rate(self) -> float:
         r"""$E[\hat R_{k+1}1_{k+1<\tau}] \le (1-\eta\sigma_*^2)E[\hat R_k1_{k<\tau}]$."""
-        return 1.0 - self.step * self.sigma**2
+        # A little is left out for rounding.
+        return math.nextafter(1.0 - (1.0 - 1e-14) * self.step * self.sigma**2, 2.0)
 
     def risk(self, k: ArrayLike) -> Numbers:
         r"""$E[\hat R_k1_{k<\tau}] \le \frac12r_0^2(1-\eta\sigma_*^2)^k$ after k steps."""
@@ -159,7 +160,7 @@ def _find(problem: LazyProblem, profile: Profile, step: float | None, batch: int
     seen = problem.tangency
     if why := obstacle(seen):
         return why
-    start = profile(seen.residual / (problem.alpha * seen.sigma))
+    start = profile(seen.residual_bound / (problem.alpha * seen.sigma))
     if why := uncertain(start, seen.laziness(start.value)):
         return why
     R = least_ball(lambda R: _on(problem, profile, R, 0.0, batch).path / delta)
@@ -175,20 +176,20 @@ def _on(problem: LazyProblem, profile: Profile, R: float, step: float, batch: in
     """The bounds on the ball R; sigma is 0, and the path infinite, where nothing is left of the singular value."""
     seen, alpha, n = problem.tangency, problem.alpha, problem.y.size
     drift = alpha * profile(R).value * R if R else 0.0
-    gradient, M = alpha * row_norm(problem) + drift, alpha * seen.sigma_max + drift
-    wide = R + step * n * gradient * (seen.residual + M * R)
+    gradient, M = alpha * row_norm(problem) + drift, alpha * seen.sigma_top + drift
+    wide = R + step * n * gradient * (seen.residual_bound + M * R)
     beta = alpha * profile(wide).value
-    largest = alpha * seen.sigma_max + beta * wide
-    smoothness = largest**2 + beta * (seen.residual + largest * wide)
+    largest = alpha * seen.sigma_top + beta * wide
+    smoothness = largest**2 + beta * (seen.residual_bound + largest * wide)
     sigma = max(alpha * seen.sigma - drift, 0.0)
-    return StochasticBounds(step, sigma, gradient, M, smoothness, seen.residual, n, batch, R)
+    return StochasticBounds(step, sigma, gradient, M, smoothness, seen.residual_bound, n, batch, R)
 
 
 @kept
 def row_norm(problem: LazyProblem) -> float:
-    r"""$\max_i\|\nabla f_i(w_0)\|$."""
+    r"""$\max_i\|\nabla f_i(w_0)\|$ and its rounding."""
     seen = problem.tangency
-    return float(np.sqrt(np.max(np.sum((seen.U * seen.singular_values) ** 2, axis=1))))
+    return float(np.sqrt(np.max(np.sum((seen.U * seen.singular_values) ** 2, axis=1)))) + seen.rounding
 
 
 def _largest_step(problem: LazyProblem, profile: Profile, R: float, batch: int) -> float:

@@ -57,10 +57,24 @@ class Tangency:
         """The largest singular value of J."""
         return float(self.singular_values[0])
 
+    @property
+    def rounding(self) -> float:
+        r"""$10n\epsilon\sigma_{max}$: as far as J may be from the matrix with exactly the singular values found."""
+        return self._units * self.sigma_max
+
+    @property
+    def _units(self) -> float:
+        return 10 * self.f0.size * float(np.finfo(float).eps)
+
     @functools.cached_property
     def sigma(self) -> float:
-        r"""$\sigma_{min} - 10n\epsilon\sigma_{max}$, what is left of it after rounding; at least 0."""
-        return max(0.0, self.sigma_min - 10 * self.f0.size * np.finfo(float).eps * self.sigma_max)
+        r"""What is left of $\sigma_{min}$ after rounding; at least 0."""
+        return max(0.0, self.sigma_min - self.rounding)
+
+    @property
+    def sigma_top(self) -> float:
+        r"""$\sigma_{max}$ and its rounding."""
+        return self.sigma_max + self.rounding
 
     @property
     def kappa(self) -> float:
@@ -87,12 +101,30 @@ class Tangency:
         r"""$\|r_0\|$."""
         return float(np.linalg.norm(self.r0))
 
+    @property
+    def residual_rounding(self) -> float:
+        r"""$10n\epsilon(\alpha\|f(w_0)\|+\|y\|)$."""
+        return self._units * (self.alpha * float(np.linalg.norm(self.f0)) + float(np.linalg.norm(self.tangent.y)))
+
+    @property
+    def residual_bound(self) -> float:
+        r"""$\|r_0\|$ and its rounding, which is all of it where outputs and targets cancel."""
+        return self.residual + self.residual_rounding
+
     @functools.cached_property
     def distance(self) -> float:
         r"""How far the tangent model goes, $\sqrt{r_0^\top K_0^{-1}r_0}/\alpha$; infinite without full row rank."""
         if not self.sigma_min:
             return math.inf if self.residual else 0.0
         return float(np.linalg.norm(self.coefficients / self.singular_values)) / self.alpha
+
+    @property
+    def distance_range(self) -> tuple[float, float]:
+        r"""Bounds on that distance: $\|J^\dagger r\|$ of a matrix E away is $1+\|E\|/\sigma$ times as large at most."""
+        if not self.sigma:
+            return 0.0, self.distance if self.distance == 0.0 else math.inf
+        wrong, factor = self.residual_rounding / (self.alpha * self.sigma), 1 + self.rounding / self.sigma
+        return max(self.distance - wrong, 0.0) / factor, (self.distance + wrong) * factor
 
     @property
     def J0(self) -> Float[np.ndarray, "n p"]:
@@ -110,9 +142,9 @@ class Tangency:
 
     def laziness(self, beta: float) -> float:
         r"""$h = 2\beta\|r_0\|/(\alpha\sigma^2)$; zero where nothing is left to learn."""
-        if self.residual == 0.0:
+        if self.residual_bound == 0.0:
             return 0.0
-        return float(2 * beta * self.residual / (self.alpha * self.sigma**2)) if self.sigma else math.inf
+        return float(2 * beta * self.residual_bound / (self.alpha * self.sigma**2)) if self.sigma else math.inf
 
     @property
     def dependent_rows(self) -> tuple[int, ...]:
