@@ -61,8 +61,9 @@ class FlipMonitor:
     $\|w - w_0\|$ of all parameters together. While the fraction is of the order $1/\sqrt m$ the network may still be
     near its linearisation; trained for long, few networks stay there.
 
-    ``model`` is anything that `adapt` takes, with ``options``, brought in the same way at every step; what it holds
-    beside its parameters, such as running statistics, stays as it was at the start.
+    ``model`` is anything that `adapt` takes, with ``options``, brought in the same way at every step; of a function
+    with ``params`` its new parameters will do. What a model holds beside its parameters, such as running statistics,
+    stays as it was at the start.
 
     Raises ``ValueError`` for a model that `adapt` refuses, one without a hidden layer, parameters of another shape, and
     steps that do not rise. Derived here, after bartlett2021deep.
@@ -80,7 +81,8 @@ class FlipMonitor:
         self._X, self._options = jnp.asarray(X), options
         if self._X.ndim == 0 or len(self._X) == 0:
             reject(f"X of shape {self._X.shape}", "X holds n >= 1 inputs along its first axis", "Give one as x[None]")
-        self._start, self._rebuild = parameters(self._adapted(model))
+        self._model, self._adapted = model, adapt(model, self._X, **options)
+        self._start, self._rebuild = parameters(self._adapted)
         found: Trace = trace(self._rebuild(self._start), self._X[0])
         if len(found.layers) < 2:
             reject(
@@ -103,7 +105,7 @@ class FlipMonitor:
                 "Steps count from the start of the training and rise",
                 "Count on from one epoch to the next",
             )
-        leaves, _ = parameters(self._adapted(model))
+        leaves, _ = parameters(self._brought(model))
         shapes = [[leaf.shape for leaf in part] for part in (leaves, self._start)]
         if shapes[0] != shapes[1]:
             reject(
@@ -140,8 +142,13 @@ class FlipMonitor:
             name: next((step for step, above in rows if above[place]), None) for place, name in enumerate(self.layers)
         }
 
-    def _adapted(self, model: Any) -> Any:
-        return adapt(model, self._X, **self._options)
+    def _brought(self, model: Any) -> Any:
+        """The model now, without trying out again whether it acts on one example or on a batch."""
+        options = {**self._options, "batched": self._adapted.batched}
+        params = options.pop("params", None)
+        if params is not None and not callable(model) and not isinstance(model, tuple):
+            return adapt(self._model, params=model, **options)
+        return adapt(model, self._X if hasattr(model, "named_parameters") else None, **options)
 
     def _look(self, leaves: tuple[Array, ...]) -> list[np.ndarray]:
         """Whether each unit is active, (n, m) for each hidden layer."""

@@ -43,15 +43,15 @@ def _map(net: Shallow, x: Float[Array, " d"]) -> tuple[ShallowMap, Float[np.ndar
 def _steepest(case: Shallows) -> float:
     """Where the second derivative is largest."""
     z = np.linspace(-8.0, 8.0, 160_001)
-    return float(z[np.argmax(np.abs(np.asarray(_derivative(case.activation, z, 2))))])
+    return float(z[np.argmax(np.abs(np.asarray(_derivative(case.activation, jnp.asarray(z), 2))))])
 
 
 @eqx.filter_jit
-def _derivative(s: Activation, z: np.ndarray, order: int) -> Array:
+def _derivative(s: Activation, z: Float[Array, " k"], order: int) -> Float[Array, " k"]:
     fn = s.fn
     for _ in range(order):
         fn = jax.grad(fn)
-    return jax.vmap(fn)(jnp.asarray(z))
+    return jax.vmap(fn)(z)
 
 
 def _bent(case: Shallows) -> Shallow:
@@ -109,7 +109,7 @@ def _sharpness(case: Shallows, key: Array) -> np.ndarray:
 
 def _predict_sharpness(case: Shallows, whole=1.0) -> Estimate:
     r"""$1 + \frac{\sigma''''(z)}{12\sigma''(z)}\epsilon^2 + O(\epsilon^3)$ where $\sigma'''(z) = 0$."""
-    z, steps = np.array([_steepest(case)]), np.array(_STEPS)
+    z, steps = jnp.asarray(np.array([_steepest(case)])), np.array(_STEPS)
     second, fourth, fifth = (float(_derivative(case.activation, z, order)[0]) for order in (2, 4, 5))
     value = 1.0 + fourth / second / 12.0 * steps**2
     # The next terms, and differences of sums of size one.

@@ -71,8 +71,8 @@ def adversarial_gap(
         w0: the start (p,).
         radius: R, at least 0.
 
-    Raises ``ValueError`` for a start that is no finite vector, a radius that is negative or not finite, and counts
-    below 1. Derived here.
+    Raises ``ValueError`` for a start that is no finite vector, a radius that is negative or not finite, counts
+    below 1, and a map that is not finite at the points where it begins. Derived here.
 
     >>> found = adversarial_gap(lambda w: jnp.stack([w[0] ** 2, 2 * w[1] ** 2]), [0.0, 0.0], 0.5, jr.key(0))
     >>> round(found.gap, 6), np.abs(found.displacement).round(3).tolist()
@@ -88,6 +88,12 @@ def adversarial_gap(
             numbers = jnp.asarray([radius, noise, stay, rounds])
             found.append(_climb(f, start, jnp.asarray(_direction(rng, w0.size)), numbers))
         gap, delta, size = max(found, key=lambda one: np.nan_to_num(float(one[0]), nan=-1.0))
+    if not np.isfinite(float(gap)):
+        reject(
+            f"a map with the gap {float(gap)} within {radius:.4g} of its start",
+            "Its values and derivatives are finite there",
+            "Look for the first layer that overflows, or take a smaller radius",
+        )
     return Found(float(gap), np.asarray(delta), 64 * 2.0**-52 * float(size))
 
 
