@@ -39,8 +39,7 @@ def found_constants(record: Record, clock: Float[np.ndarray, " k"], minimum: flo
     pl = _over((slope + error) ** 2, gap - gap_error)
     secant = _over(seen["pull"] + error * np.sqrt(squares), squares)
     growth = _over(2.0 * (gap + gap_error), squares)
-    lipschitz = _over(_rest(record.steps["bend"], error), np.sqrt(record.steps["away"]))
-    towards = _over(_rest(seen["bend"], error), np.sqrt(squares))
+    towards, lipschitz = smoothness_pairs(record)
     points, steps = convexity_pairs(record, rate)
     later = clock[1:]
     found = (
@@ -50,11 +49,22 @@ def found_constants(record: Record, clock: Float[np.ndarray, " k"], minimum: flo
         _least("one-point convexity", "mu/2 |w - z|^2 <= <grad F, w - z>", 2.0 * secant, clock),
         _least("quadratic growth", "mu/2 |w - z|^2 <= F - F*", growth, clock),
         _least("strong convexity", "lambda-strongly convex between neighbours and z", points, clock, steps, later),
-        _largest("smoothness", "|grad F(w) - grad F(v)| <= beta |w - v|", lipschitz, later, towards, clock),
+        _largest("smoothness", "beta-smooth between neighbours and z", lipschitz, later, towards, clock),
         Constant("decay of the value", _decay(clock, gap, gap_error), "F(t) - F* <= e^(-mu (t - s)) (F(s) - F*)"),
         Constant("decay of the distance", _decay(clock, squares, _blur(record)), "d(t)^2 <= e^(-mu (t - s)) d(s)^2"),
     )
     return {one.name: one for one in found}
+
+
+def smoothness_pairs(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    r"""The least $\beta$ that each point with z, and each step, allows, by $\|\Delta g\|$ and by $|D|$."""
+    found = []
+    for of, rise, blur in _compared(record):
+        slack = blur + record.slope_error * np.sqrt(of["away"])
+        lipschitz = _over(_rest(of["bend"], record.slope_error), np.sqrt(of["away"]))
+        farthest = np.maximum(np.abs(rise - of["back"]), np.abs(of["pull"] - rise))
+        found.append(np.maximum(lipschitz, _over(2.0 * np.maximum(farthest - slack, 0.0), of["away"])))
+    return found[0], found[1]
 
 
 def convexity_pairs(record: Record, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -64,11 +74,15 @@ def convexity_pairs(record: Record, rate: float) -> tuple[np.ndarray, np.ndarray
     $T = \|\Delta w-\eta\Delta g\|^2$ it is $N/(T+\eta N)$: no more and no less than what can be interpolated by a
     $\lambda$-strongly convex, $1/\eta$-smooth function. Source: taylor2017smooth.
     """
-    seen, steps, values = record.at_points, record.steps, record.at_points["value"]
-    blur = record.value_error
-    with_z = _pair(seen, values - record.reference["value"], blur, record.slope_error, rate)
-    on_step = _pair(steps, np.diff(values), blur[1:] + blur[:-1], record.slope_error, rate)
+    with_z, on_step = (_pair(*pairs, record.slope_error, rate) for pairs in _compared(record))
     return with_z, on_step
+
+
+def _compared(record: Record) -> tuple[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray], ...]:
+    """Points with z, and steps: what is known of them, the rise of the value, and its rounding."""
+    values, blur = record.at_points["value"], record.value_error
+    with_z = record.at_points, values - record.reference["value"], blur
+    return with_z, (record.steps, np.diff(values), blur[1:] + blur[:-1])
 
 
 def _pair(of: dict[str, np.ndarray], rise: np.ndarray, blur: np.ndarray, error: float, rate: float) -> np.ndarray:

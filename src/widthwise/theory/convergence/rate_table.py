@@ -86,7 +86,7 @@ def table(
     "restricted secant" $\nu\|w-z\|^2 \le \langle\nabla F,w-z\rangle$ and "one-point convexity" $\mu = 2\nu$;
     "quadratic growth"; "strong convexity" and "smoothness" between neighbouring points and with z; "decay of the
     value" and "decay of the distance", per unit of the clock. Rows, as measured/bound: "stationarity", "convex",
-    "last iterate" (descent), "PL", "strongly convex, value", "strongly convex, distance", "length", "length under PL".
+    "last iterate", "PL", "strongly convex, value", "strongly convex, distance", "length", "length under PL".
     A ratio is at most 1 where the assumption holds; where it fails at the recorded points, the row says so.
 
     No Hessian is used: one gradient a point, in float64.
@@ -120,7 +120,7 @@ def table(
     least = record.reference["value"] if minimum is None else _minimum(float(minimum), record)
     constants = found_constants(record, clock, least, rate or 0.0)
     used = constants if convexity is None else {**constants, "strong convexity": _given(convexity, constants)}
-    rows = rows_of(record, used, clock - clock[0], kind, rate, least, minimum is not None, error)
+    rows = rows_of(record, used, clock - clock[0], kind, rate, least, error)
     told = "z given" if chosen is None else f"z the lowest point, at {clock[chosen]:.4g}"
     moves = np.sqrt(record.steps["away"])
     return RateTable(kind, clock, rate, least, told, constants, rows, float(moves.sum()), record.displacement)

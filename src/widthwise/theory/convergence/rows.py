@@ -67,7 +67,6 @@ class _Held:
     kind: str
     rate: float | None
     minimum: float
-    known: bool
     error: float
 
     @property
@@ -98,11 +97,20 @@ class _Held:
 
     @property
     def rough(self) -> str:
-        """Why 1/rate does not bound the smoothness."""
+        r"""Why 1/rate does not bound the smoothness; if it does, each step lowers F by $\frac\eta2\|\nabla F\|^2$."""
         beta = self.constants["smoothness"].value
-        if self.smoothness is None or beta <= self.smoothness * (1.0 + ULPS * self.record.unit):
+        if self.rate is None:
             return ""
-        return f"the rate is above 1/beta = {1.0 / beta:.4g}, as beta is at least {beta:.4g}"
+        if beta * self.rate > 1.0 + ULPS * self.record.unit:
+            return f"the rate is above 1/beta = {1.0 / beta:.4g}, as beta is at least {beta:.4g}"
+        slope = np.maximum(np.sqrt(self.record.at_points["slope"][:-1]) - self.record.slope_error, 0.0)
+        fallen = -np.diff(self.record.at_points["value"]) + self.blur[1:] + self.blur[:-1]
+        short = 0.5 * self.rate * slope**2 - fallen
+        # The points have their own precision, and F changes with them.
+        short = short - self.displaced * (np.sqrt(self.record.at_points["slope"][1:]) + slope)
+        if np.all(short <= 0):
+            return ""
+        return f"the rate is above 1/beta, as F falls too little at {self.t[int(np.argmax(short))]:.4g}"
 
     @property
     def bent(self) -> str:
@@ -115,15 +123,22 @@ class _Held:
         return "" if slope <= self.record.slope_error else f"z is no minimiser, |grad F(z)| = {slope:.3g}"
 
 
-def rows_of(record: Record, constants, t, kind: str, rate, minimum: float, known: bool, error: float) -> dict[str, Row]:
+def rows_of(record: Record, constants, t, kind: str, rate, minimum: float, error: float) -> dict[str, Row]:
     """All rows of a record by name; none without a clock."""
     if kind == "points":
         return {}
-    held = _Held(record, constants, t, kind, rate, minimum, known, error)
-    makers: tuple[Callable[[_Held], Row], ...] = (_stationary, _convex, _pl, _value, _distance, _length, _length_pl)
+    held = _Held(record, constants, t, kind, rate, minimum, error)
+    makers: tuple[Callable[[_Held], Row], ...] = (
+        _stationary,
+        _convex,
+        _last,
+        _pl,
+        _value,
+        _distance,
+        _length,
+        _length_pl,
+    )
     rows = [make(held) for make in makers]
-    if kind == "descent":
-        rows.insert(2, _last(held))
     return {row.name: row for row in rows}
 
 
@@ -189,10 +204,10 @@ def _flat(held: _Held) -> str:
 def _value(held: _Held) -> Row:
     """The reference may miss the minimiser: its value lies at most |grad F(z)|^2/(2 lambda) above the minimum."""
     found, assumption, reason = _convexity(held)
-    spare = 0.0 if held.known or found <= 0 else held.record.reference["slope"] / (2.0 * found)
-    bound = (held.gap[0] + held.blur[0] + spare) * _factor(held, strongly_convex_factor, found)
-    measured = (held.gap - held.blur)[1:]
-    return _row(held, "strongly convex, value", measured, bound, assumption, held.rough, reason)
+    values = held.record.at_points["value"] - held.record.reference["value"]
+    spare = held.record.reference["slope"] / (2.0 * found) if found > 0 else 0.0
+    bound = (values[0] + held.blur[0] + spare) * _factor(held, strongly_convex_factor, found)
+    return _row(held, "strongly convex, value", (values - held.blur)[1:], bound, assumption, held.rough, reason)
 
 
 def _distance(held: _Held) -> Row:
