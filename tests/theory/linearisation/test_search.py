@@ -41,7 +41,7 @@ def test_no_adversary_exceeds_a_certified_bound_and_half_a_constant_is_caught(co
 
 
 def test_the_supremum_of_one_quadratic_form_is_found():
-    """It is attained at an eigenvector; where two eigenvalues are nearly of one size, ascent tells them apart slowly."""
+    """It is attained at an eigenvector; ascent is slow to tell apart two eigenvalues of nearly one size."""
     for number in range(5):
         f, beta = random_map(outputs=1)
         found, bound = adversarial_gap(f, np.zeros(6), 0.7, jr.key(number)), remainder_bound(beta, 0.7).value
