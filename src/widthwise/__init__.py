@@ -53,7 +53,10 @@ from .operators import (
 )
 from .report import plot, report
 from .theory.criticality import critical_init, depth_scales, edge_of_chaos, phase_diagram
+from .theory.lazy import CertificateMonitor
+from .theory.overparameterisation import width_needed
 from .theory.parameterisations import mup, transfer, width_check
+from .theory.regimes import lazy_phase_diagram
 from .theory.steps import check_schedule, layer_rates, trained_by_steps
 from .theory.survival import signal_report
 
@@ -66,6 +69,7 @@ __all__ = [
     "AtMost",
     "Attention",
     "BatchNorm",
+    "CertificateMonitor",
     "Chain",
     "Claim",
     "Conv",
@@ -119,6 +123,7 @@ __all__ = [
     "largest_rate",
     "layer_rates",
     "lazy_or_rich",
+    "lazy_phase_diagram",
     "leaky_relu",
     "linearize",
     "load",
@@ -141,4 +146,5 @@ __all__ = [
     "trained_linearized",
     "transfer",
     "width_check",
+    "width_needed",
 ]
