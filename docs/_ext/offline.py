@@ -19,7 +19,7 @@ _MATHJAX = re.compile(r"<script src=\"https://cdnjs[^\"]*mathjax[^\"]*\"[^>]*></
 
 def _strip(app, exception):
     if exception is None and app.builder.format == "html":
-        for page in Path(app.outdir).glob("*.html"):
+        for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text("utf-8")
             kept = _MATHJAX.sub("", text)
             if kept != text:
