@@ -22,6 +22,7 @@ from widthwise.activations import activation as look_up
 from widthwise.numerics import Estimate, spectrum
 
 from .alignment import Alignment, align
+from .deviation import mean_kernel
 from .expansion import expand
 from .kernels import check_kernel, check_rows, limit_kernel
 from .structure import Structure, hidden_structure, structure
@@ -34,7 +35,7 @@ class Definiteness:
     r"""Whether a limit kernel is positive definite on data: yes, no, or None where neither is known.
 
     ``reasons`` say why; ``aligned`` names the pairs of inputs on one line. ``smallest`` is the smallest
-    eigenvalue of the kernel from its Gaussian dual, with what rounding leaves open; ``gershgorin``, ``termwise``
+    eigenvalue of the kernel, with what rounding leaves open; ``gershgorin``, ``termwise``
     and ``truncated`` are lower bounds of it from the Hermite series, by discs, by the eigenvalues of each term, and by
     those of the sum; 0 where they say nothing.
     """
@@ -89,10 +90,10 @@ def positive_definite(
     check_kernel(kernel)
     series = expand(X, s, kernel, degree)
     kind, aligned = hidden_structure(s) if kernel == "hidden" else structure(s), align(X)
-    K = limit_kernel(X, s, kernel)
-    scale = float(np.max(np.diag(K.value)))
-    found = spectrum(K.value, float(K.error) / scale if scale > 0 else 0.0)
-    smallest = Estimate(float(found.values[-1]), found.floor)
+    # A closed dual has the most digits, a series needs no compiler.
+    K = mean_kernel(X, s, kernel) if s.closed is None else limit_kernel(X, s, kernel)
+    found = spectrum(K.value)
+    smallest = Estimate(float(found.values[-1]), found.floor + len(X) * float(K.error))
     bounds = series.gershgorin(), series.termwise(), series.truncated()
     singular = _singular(X, s, kernel, kind, aligned)
     definite, reasons = _decide(singular, _theorem(s.name, kind, aligned), max(bounds), smallest)

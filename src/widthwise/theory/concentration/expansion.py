@@ -45,27 +45,26 @@ def hermite_coefficients(activation: Activation, degree: int, scale: ArrayLike =
     count = _NODES + math.ceil(0.5 * math.sqrt(degree))
     fine, size = _integrals(activation, degree, t.ravel(), count, slope)
     coarse, _ = _integrals(activation, degree, t.ravel(), 2 * count // 3, slope)
-    error = np.abs(fine - coarse) + 64 * _ULP * size
-    if not np.all(np.isfinite(fine)):
+    if not np.all(np.isfinite(fine) & np.isfinite(size)):
         reject(
             f"activation {activation.name!r} at the scale {np.max(t):g}, whose Hermite coefficients overflow",
             "They are finite for activations that grow slower than a Gaussian falls",
             "Make the inputs smaller",
         )
-    shape = (*t.shape, degree + 1)
+    error, shape = np.abs(fine - coarse) + 64 * _ULP * size, (*t.shape, degree + 1)
     return Estimate(fine.reshape(shape), error.reshape(shape))
 
 
 def _integrals(activation: Activation, degree: int, t: np.ndarray, count: int, slope: bool):
     """The coefficients (s, degree + 1), and the root mean squares (s, 1) that bound them."""
     z, weight = panels(activation.kinks, np.where(t == 0, 1.0, t), count)
-    with np.errstate(over="ignore", invalid="ignore"):
+    before, now, found = np.zeros_like(z), np.ones_like(z), []
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
         value = values_and_slopes(activation, t[:, None] * z)[int(slope)]
         weighted, size = weight * value, np.sqrt(np.sum(weight * value**2, axis=1))
-    before, now, found = np.zeros_like(z), np.ones_like(z), []
-    for k in range(degree + 1):
-        found.append(np.sum(weighted * now, axis=1))
-        before, now = now, (z * now - math.sqrt(k) * before) / math.sqrt(k + 1.0)
+        for k in range(degree + 1):
+            found.append(np.sum(weighted * now, axis=1))
+            before, now = now, (z * now - math.sqrt(k) * before) / math.sqrt(k + 1.0)
     return np.stack(found, axis=1), size[:, None]
 
 
