@@ -124,8 +124,8 @@ class CertificateMonitor:
     >>> monitor(0, jnp.zeros(2)), monitor(1, jnp.zeros(2)), monitor.certificate_step
     (True, False, 0)
     >>> print(monitor.last)
-    step 0, estimated, not certified: h = 0; gradient flow would fit all targets and move by at most 1.414, gradient \
-descent with rates below 4 too; an interpolator lies 1.414 to 1.414 away
+    step 0, estimated, not certified: h = 0; gradient flow would fit all targets and move by at most 1.414, gradient
+    descent with rates below 4 too; an interpolator lies 1.414 to 1.414 away
     """
 
     def __init__(

@@ -153,8 +153,8 @@ def certify_descent(problem: LazyProblem, step: float | None = None) -> DescentC
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> print(certify_descent(extremal(y=0.1), 0.2))
-    LAZY-C5: certified, h = 0.2782, step 0.2 of at most 0.367; a step leaves at most 0.89613006 of the residual; the \
-parameters move by at most 0.1495
+    LAZY-C5: certified, h = 0.2782, step 0.2 of at most 0.367; a step leaves at most 0.89613006 of the residual; the
+    parameters move by at most 0.1495
     >>> print(certify_descent(extremal(y=0.1), 1.0))
     LAZY-C5: no certificate, because the step 1 is above the largest certified one, 0.367
     """

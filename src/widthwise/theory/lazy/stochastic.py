@@ -134,8 +134,8 @@ def certify_sgd(
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> print(certify_sgd(extremal(y=0.002)))
-    LAZY-C6: certified with probability 0.9, step 0.02578 of at most 0.02578; a step leaves 0.98206264 of the \
-expected risk; the parameters move by at most 0.1659
+    LAZY-C6: certified with probability 0.9, step 0.02578 of at most 0.02578; a step leaves 0.98206264 of the
+    expected risk; the parameters move by at most 0.1659
     """
     if step is not None and not (math.isfinite(step) and step > 0):
         reject(f"step={step}", "A step is a finite number above 0", "Leave it out for the largest certified one")
