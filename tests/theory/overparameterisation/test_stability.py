@@ -1,5 +1,6 @@
 """The argument of Du and others: constants, reference numbers, stopping times, and bad input."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -207,3 +208,10 @@ def test_a_singular_kernel_has_no_stopping_times():
     run = Run(same, np.ones((2, 2)), np.zeros(2), np.zeros(1), np.ones((1, 3, 2)))
     with pytest.raises(ValueError, match="equal inputs"):
         stopping_times(run)
+
+
+def test_runs_are_measured_in_double_precision_whatever_the_default_is():
+    run = mirrored_run()
+    with jax.enable_x64(False):
+        same = Run(run.net, run.X, run.y, run.times, run.weights)
+        assert np.array_equal(same.grams, run.grams)

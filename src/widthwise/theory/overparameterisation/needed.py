@@ -123,7 +123,7 @@ def width_needed(
     >>> X, y = np.eye(3), np.array([0.5, -0.5, 0.2])
     >>> found = width_needed(X, y, measure=False)
     >>> [round(found.theorem(one).width) for one in ("LAZY-42", "LAZY-27", "LAZY-C1")]
-    [18082, 24, 6]
+    [11888, 24, 6]
     >>> print(width_needed(np.array([[1.0, 0], [1, 0]]), y[:2], measure=False).theorem("LAZY-C1").reason)
     the limiting kernel is singular, lambda_0 = 0: inputs 0 and 1 are equal
     """

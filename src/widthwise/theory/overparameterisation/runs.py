@@ -155,8 +155,9 @@ def velocity(net: Shallow, X: np.ndarray, y: np.ndarray, W: Float[np.ndarray, "N
 
 
 def evaluate(s: Activation, Z: Float[np.ndarray, "n N"]) -> tuple[np.ndarray, np.ndarray]:
-    """The activation and its slope, entry by entry."""
-    values, slopes = _evaluator(s.fn)(Z)
+    """The activation and its slope, entry by entry, in float64."""
+    with jax.enable_x64(True):
+        values, slopes = _evaluator(s.fn)(Z)
     return np.asarray(values), np.asarray(slopes)
 
 

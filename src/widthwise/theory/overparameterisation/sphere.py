@@ -124,8 +124,8 @@ def mean_square_slope(s: Activation, dim: int, radius: float) -> float:
 
     By Gauss-Gegenbauer quadrature with 200 nodes.
 
-    >>> round(mean_square_slope(activation("sin"), 3, 2.0), 9) == round(0.5 + np.sin(4.0) / 8.0, 9)
-    True
+    >>> round(mean_square_slope(activation("sin"), 3, 2.0), 9), round(0.5 + math.sin(4.0) / 8.0, 9)
+    (0.405399688, 0.405399688)
     """
     nodes, weights = _sphere_rule(dim)
     with jax.enable_x64(True):

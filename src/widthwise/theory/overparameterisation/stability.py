@@ -28,8 +28,8 @@ class Sizes:
     Made by `sizes`.
 
     >>> unit = Sizes(count=6, readout=1.0, slope=1.0, curvature=1.0, radius=1.0, squares=1.7)
-    >>> unit.kernel_change(0.1), round(unit.allowed_move(0.054), 5)
-    (1.2000000000000002, 0.00225)
+    >>> round(float(unit.kernel_change(0.1)), 9), round(unit.allowed_move(0.054), 5)
+    (1.2, 0.00225)
     """
 
     count: int
@@ -122,7 +122,7 @@ def sufficient_width(condition: str, seen: Sizes, loss: float, lambda0: float) -
 
     >>> unit = Sizes(6, 1.0, 1.0, 1.0, 1.0, 1.7019909)
     >>> [float(f"{sufficient_width(one, unit, 0.2021738099, 0.0540368515):.4g}") for one in CONDITIONS]
-    [3933000000.0, 5657.0, 19940.0, 39880.0]
+    [3934000000.0, 5656.0, 19940.0, 39880.0]
     """
     if condition not in CONDITIONS:
         reject(f"condition={condition!r}", f"The conditions are {', '.join(CONDITIONS)}", "Choose one by name")

@@ -143,7 +143,7 @@ def trace(problem: LazyProblem, times: tuple[float, ...] | None = None) -> Trace
     >>> from widthwise.theory.lazy.examples import extremal
     >>> seen = trace(extremal(beta=0.3, y=1.0))
     >>> float(seen.distance[0]), round(float(seen.distance[-1]), 3), round(float(seen.sigma_min[-1]), 3)
-    (0.0, 1.225, 0.632)
+    (0.0, 1.223, 0.633)
     """
     times = (0.0, *problem.times) if times is None else times
     seconds, seen, alpha = np.asarray(times, dtype=float) / problem.rate, problem.tangency, problem.alpha

@@ -133,8 +133,8 @@ def theorem_widths(
     r"""From which width on each theorem applies, by the limiting kernel and on ``seeds`` sampled networks.
 
     A network is sampled at widths that are an eighth of an octave apart, walking from the limiting width, until it is
-    certified at one of them and not at the next; beyond the ``largest`` width nothing is sampled. ``tick`` is called
-    after each seed.
+    certified at one of them and not at the next; its width is then what its own kernel and residual ask for. Beyond the
+    ``largest`` width nothing is sampled. ``tick`` is called after each seed.
 
     >>> from widthwise.activations import activation
     >>> found = theorem_widths(Family(activation("tanh")), np.eye(2), np.array([0.1, -0.1]))
@@ -181,24 +181,27 @@ def _limit(family: Family, X: np.ndarray, K: np.ndarray, r: np.ndarray) -> Start
 
 
 def _walk(family: Family, X, y, seed: int, theorem: Theorem, limit: Start, width: float, largest: int) -> float:
-    """The certified width next to one that is not, walking from the limiting width; infinite beyond the largest."""
+    """What the narrowest certified network asks for, walking from the limiting width; infinite beyond the largest."""
 
     def at(step: int) -> int:
         return max(2, 2 * round(2.0 ** (step / 8 - 1)))
 
-    def holds(step: int) -> bool:
+    def start(step: int) -> Start:
         K, outputs = next(family.starts(seed, X, [at(step)]))
-        return theorem.holds(replace(limit, K=K, r=outputs - y, width=float(at(step))))
+        return replace(limit, K=K, r=outputs - y, width=float(at(step)))
+
+    def holds(step: int) -> bool:
+        return theorem.holds(start(step))
 
     step = max(8, math.ceil(8 * math.log2(max(width, 2.0))))
     if holds(step):
         while at(step) > 2 and holds(step - 1):
             step -= 1
-        return float(at(step))
+        return theorem.width(start(step))
     while at(step) <= largest:
         step += 1
         if holds(step):
-            return float(at(step))
+            return theorem.width(start(step))
     return math.inf
 
 
