@@ -17,7 +17,7 @@ from widthwise.theory.linearisation.function_claims import Drawn
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
+@pytest.mark.parametrize("name", ["relu", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tanh", "gelu"))])
 def test_the_features_are_the_gradient(name):
     net, X = draw_shallow(jax.random.key(0), 20, 4, activation(name), 20**-0.5), jnp.asarray(RNG.normal(size=(5, 4)))
     features = feature_map(net, X)
@@ -81,6 +81,7 @@ def test_wrong_systems_are_refused(parts, words):
         least_norm_solution(np.eye(2), np.ones(2), np.ones(2), np.ones(2), alpha=0.0)
 
 
+@pytest.mark.slow
 def test_the_kernels_of_the_reference_do_not_depend_on_the_width():
     """|K| m/alpha^2 of unit data is printed as 0.909, 0.907, 0.896, 0.899 (root mean square of five networks)."""
     X = np.random.default_rng(3).normal(size=(6, 8))
@@ -133,7 +134,7 @@ def test_claims_say_why_they_do_not_apply(claim, setup, words):
 @pytest.mark.parametrize(
     ("claim", "setup"),
     [
-        pytest.param("LAZY-8", shallows("gelu", 1.0, width=7), id="LAZY-8"),
+        pytest.param("LAZY-8", shallows("gelu", 1.0, width=7), id="LAZY-8", marks=pytest.mark.slow),
         pytest.param("LAZY-11", shallows("softplus", width=5), id="LAZY-11"),
         pytest.param("LAZY-12", shallows("leaky_relu", 0.5, width=33), id="LAZY-12", marks=pytest.mark.slow),
         pytest.param("LAZY-13", shallows("gelu", 0.7, width=9), id="LAZY-13", marks=pytest.mark.slow),

@@ -63,6 +63,7 @@ def trained(model, rate, steps):
         model = step(model)
 
 
+@pytest.mark.slow
 def test_the_monitor_says_at_which_step_too_many_have_flipped():
     monitor = FlipMonitor(eqx.nn.MLP(3, 1, 64, 2, key=jr.key(0)), X)
     models = dict(trained(eqx.nn.MLP(3, 1, 64, 2, key=jr.key(0)), 1.5, 20))

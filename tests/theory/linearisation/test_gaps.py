@@ -39,7 +39,7 @@ def in_order(found):
 
 @pytest.mark.parametrize(
     ("name", "inputs"),
-    [("tanh", 1), ("relu", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("gelu", 3), ("abs", 3)))],
+    [("relu", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("tanh", 1), ("gelu", 3), ("abs", 3)))],
 )
 def test_the_four_come_in_order(name, inputs):
     for found in gap_curve(shallow(name), X[:inputs], radii=[0.03, 1.0, 30.0], **FAST).gaps:
@@ -47,7 +47,8 @@ def test_the_four_come_in_order(name, inputs):
         assert (found.exact is None) == (name in ("tanh", "gelu") or inputs > 1)
 
 
-@pytest.mark.parametrize("name", ["relu", pytest.param("leaky_relu", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+@pytest.mark.slow
 def test_the_adversary_comes_near_the_exact_worst_case(name):
     for found in gap_curve(shallow(name, 300), X[:1], radii=[0.1, 1.0, 10.0]).gaps:
         assert found.exact is not None
@@ -103,8 +104,7 @@ def test_problems_bring_their_factor():
     assert thrice.adversarial == pytest.approx(3 * once.adversarial, rel=1e-9)
     net = sample(MLP(8, 1, "tanh").network(), jr.key(0), 4)
     problem = model_problem(net, X, y)
-    for one in (problem, problem.mirrored(), problem.centred()):
-        in_order(gap(one, radius=0.3, **FAST))
+    in_order(gap(problem.mirrored(), radius=0.3, **FAST))
     plain = LazyProblem(lambda w: jnp.sin(w), np.zeros(2), np.ones(2), smoothness=Smoothness(1.0, True))
     assert in_order(gap(plain, radius=0.5, **FAST)).certified == 0.125
 
@@ -115,6 +115,9 @@ def test_foreign_models_are_attacked_and_say_that_no_bound_is_known():
     found = gap(model, X, radius=0.1, **FAST)
     assert found.certified == math.inf and found.slack == math.inf
     assert "no bound, because no bound is known for MLP" in str(found)
+    kinked = gap(shallow("elu"), X, radius=1.0, **FAST)
+    assert kinked.certified == math.inf and kinked.adversarial > 0
+    assert "the activation elu has a kink at 0" in kinked.method
     params = {"w": jnp.ones((1, 4))}
     assert gap(lambda p, x: jnp.tanh(p["w"] @ x), X, radius=0.1, params=params, **FAST).adversarial > 0
     words = gap(lambda p, x: p["t"][x] ** 2, np.array([0, 2]), radius=0.1, params={"t": jnp.ones(3)}, **FAST)
@@ -125,12 +128,8 @@ def test_foreign_models_are_attacked_and_say_that_no_bound_is_known():
 
 
 def test_a_kink_leaves_no_bound():
-    net = shallow("elu")
-    found = gap(net, X, radius=1.0, **FAST)
-    assert found.certified == math.inf
-    assert "the activation elu has a kink at 0" in found.method
     with pytest.raises(ValueError, match=r"no certified bound because the activation elu has a kink at 0.*Use gap"):
-        certified_gap(net, X, radius=1.0)
+        certified_gap(shallow("elu"), X, radius=1.0)
     deep = sample(MLP(8, 2, "relu").network(), jr.key(0), 4)
     with pytest.raises(ValueError, match=r"no certified bound because the activation relu has a kink at 0"):
         certified_gap(deep, X, radius=1.0)
@@ -143,6 +142,7 @@ def test_an_estimate_certifies_nothing():
         certified_gap(shallow("elu"), X, radius=1.0, smoothness=Smoothness(1.0, False, method="by chance"))
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_bend():
     found = gap(shallow("identity"), X, radius=1.0, **FAST)
     assert found.certified == 0.0

@@ -27,7 +27,7 @@ def test_the_departure_of_a_quadratic_map_is_its_quadratic_part():
     np.testing.assert_allclose(departure(f, w0, delta), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(500, marks=pytest.mark.slow)])
 def test_no_adversary_exceeds_a_certified_bound_and_half_a_constant_is_caught(count):
     """The unfolded constant of three outputs is at most root three too large, so half of it is always exceeded."""
     for number in range(count):
