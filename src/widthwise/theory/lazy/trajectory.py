@@ -1,7 +1,9 @@
 """What the lazy-training certificates speak of, measured along the gradient flow of a problem."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,6 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .problem import LazyProblem, kept
+
+
+class Drifts(NamedTuple):
+    r"""How the Jacobian changed at k times: singular values (k, n) of $J_t$, $\|J_t-J_0\|$ and $\|K_t-K_0\|$, (k,)."""
+
+    singular_values: Float[np.ndarray, "k n"]
+    jacobian: Float[np.ndarray, " k"]
+    kernel: Float[np.ndarray, " k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +31,7 @@ class Trajectory:
     those of $J_t$, ``jacobian_drift`` $\|J_t-J_0\|$, ``kernel_drift`` $\|K_t-K_0\|$ (all norms spectral),
     ``train_gap`` $\|\alpha f(w(t))-\alpha f^{lin}(u(t))\|$, ``test_gap`` (k, q) the absolute value of the same on
     every test input. ``error`` bounds the error of a distance, a path and a gap by the integration, ``steps``
-    (k, p) are $w(t)-w_0$.
+    (k, p) are $w(t)-w_0$. What needs the Jacobian at each time is computed when it is first asked for.
     """
 
     times: Float[np.ndarray, " k"]
@@ -30,14 +40,40 @@ class Trajectory:
     distance: Float[np.ndarray, " k"]
     path: Float[np.ndarray, " k"]
     gap: Float[np.ndarray, " k"]
-    sigma_min: Float[np.ndarray, " k"]
-    sigma_max: Float[np.ndarray, " k"]
-    jacobian_drift: Float[np.ndarray, " k"]
-    kernel_drift: Float[np.ndarray, " k"]
     train_gap: Float[np.ndarray, " k"]
     test_gap: Float[np.ndarray, "k q"]
     error: float
     steps: Float[np.ndarray, "k p"]
+    problem: LazyProblem
+
+    @functools.cached_property
+    def drifts(self) -> Drifts:
+        """What became of the Jacobian, one matrix (n, p) after the other."""
+        start = self.problem.tangency.J0
+        with jax.enable_x64(True):
+            places = (jnp.asarray(part) for part in (self.problem.w0, start, self.steps))
+            spectra, jacobian, kernel = (np.asarray(part) for part in _drifts(self.problem.f, *places))
+        return Drifts(np.sqrt(np.maximum(spectra, 0.0)), jacobian, kernel)
+
+    @property
+    def sigma_min(self) -> Float[np.ndarray, " k"]:
+        """The smallest singular value of $J_t$."""
+        return self.drifts.singular_values[:, 0]
+
+    @property
+    def sigma_max(self) -> Float[np.ndarray, " k"]:
+        """The largest singular value of $J_t$."""
+        return self.drifts.singular_values[:, -1]
+
+    @property
+    def jacobian_drift(self) -> Float[np.ndarray, " k"]:
+        r"""$\|J_t-J_0\|$."""
+        return self.drifts.jacobian
+
+    @property
+    def kernel_drift(self) -> Float[np.ndarray, " k"]:
+        r"""$\|K_t-K_0\|$."""
+        return self.drifts.kernel
 
     @property
     def smoothness(self) -> float:
@@ -66,16 +102,12 @@ def follow(problem: LazyProblem) -> Trajectory:
     seconds, alpha = flow.times / problem.rate, problem.alpha
     twin, twin_residuals = seen.twin(seconds)
     with jax.enable_x64(True):
-        spectra, drift, kernel = _drifts(
-            problem.f, jnp.asarray(problem.w0), jnp.asarray(seen.J0), jnp.asarray(flow.displacements)
-        )
         train_gap = np.linalg.norm(flow.residuals - twin_residuals, axis=1)
         test_gap = np.zeros((len(seconds), 0))
         if problem.test is not None:
             test_gap = alpha * np.asarray(
                 _departure(problem.test.g, jnp.asarray(problem.w0), jnp.asarray(flow.displacements), jnp.asarray(twin))
             )
-        spectra = np.sqrt(np.maximum(np.asarray(spectra), 0.0))
         return Trajectory(
             times=flow.times,
             seconds=seconds,
@@ -83,14 +115,11 @@ def follow(problem: LazyProblem) -> Trajectory:
             distance=flow.distances,
             path=flow.lengths,
             gap=np.linalg.norm(flow.displacements - twin, axis=1),
-            sigma_min=spectra[:, 0],
-            sigma_max=spectra[:, -1],
-            jacobian_drift=np.asarray(drift),
-            kernel_drift=np.asarray(kernel),
             train_gap=train_gap,
             test_gap=test_gap,
             error=flow.error,
             steps=flow.displacements,
+            problem=problem,
         )
 
 
