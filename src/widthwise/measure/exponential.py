@@ -144,7 +144,7 @@ def _length(pieces: Pieces, basis: Basis, rates: Array, h: Array, theta: Array) 
         start = jnp.where(j < panels, 0.5 * stop, 0.0)
         half = 0.5 * (stop - start)
         at = start + half * (1.0 + jnp.array(_NODES))
-        return total + half * (jax.lax.map(speed, at) @ jnp.array(_WEIGHTS))
+        return total + half * (jax.vmap(speed)(at) @ jnp.array(_WEIGHTS))
 
     return h * jax.lax.fori_loop(0, panels + 1, panel, jnp.zeros(()))
 
@@ -160,15 +160,20 @@ class _Map(NamedTuple):
 
 def _around(f: Callable, y: Array, numbers: Numbers, basis: Basis, w: Array) -> _Map:
     alpha, rate = numbers
-    _, push = jax.linearize(f, basis.at)
-    transpose = jax.linear_transpose(push, basis.at)
+    _, forward = jax.linearize(f, basis.at)
+    transpose = jax.linear_transpose(forward, basis.at)
 
     def field(at):
         outputs, pull = jax.vjp(f, at)
         # Scaled before it is pulled back: a factor behind the last product keeps XLA from calling the fast one.
         return pull(-(alpha / rate) * (alpha * outputs - y))[0]
 
-    return _Map(field, lambda v: push(alpha * v), lambda q: transpose(alpha * q)[0], alpha * f(w) - y)
+    def bare(product):
+        # An addition that is fused to a product keeps XLA from calling the fast one, too.
+        return lambda v: jax.lax.optimization_barrier(product(v))
+
+    pull, push = bare(lambda q: transpose(alpha * q)[0]), bare(lambda v: forward(alpha * v))
+    return _Map(bare(field), push, pull, alpha * f(w) - y)
 
 
 def _split(basis: Basis, maps: _Map, v: Array) -> tuple[Array, Array]:
@@ -204,7 +209,7 @@ def attempt(f: Callable, y: Array, numbers: Numbers, basis: Basis, w: Array, fre
 
     pieces, before = jax.lax.fori_loop(0, SWEEPS, sweep, (pieces, pieces))
     error, moved = _compared(basis, rates, pieces, before, h)
-    lengths = jax.lax.map(lambda one: _length(one, basis, rates, h, jnp.ones(())), _stacked(pieces, before))
+    lengths = jax.vmap(lambda one: _length(one, basis, rates, h, jnp.ones(())))(_stacked(pieces, before))
     error = jnp.maximum(error, jnp.abs(lengths[0] - lengths[1]))
     # What rounding leaves of F is not damped across the kernel.
     noise = 16.0 * float(np.finfo(float).eps) * h * jnp.linalg.norm(start)

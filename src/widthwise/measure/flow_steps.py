@@ -57,14 +57,14 @@ class Walk:
 
     def save(self, time: float, displacement: Array, residual: Array, length: float) -> bool:
         """Save one point; ``False`` where it is not finite."""
-        residual = np.asarray(residual)
-        if not (np.all(np.isfinite(residual)) and math.isfinite(length)):
+        outputs = np.asarray(residual)
+        if not (np.all(np.isfinite(outputs)) and math.isfinite(length)):
             return False
         if self.keep == "last":
             self.displacements.clear()
         self.displacements.append(np.asarray(displacement))
         self.times.append(time)
-        self.residuals.append(residual)
+        self.residuals.append(outputs)
         self.distances.append(float(np.linalg.norm(self.displacements[-1])))
         self.lengths.append(length)
         return True
