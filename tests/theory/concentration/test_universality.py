@@ -72,6 +72,7 @@ def test_a_finite_interpolant_is_a_tangent_function():
     nodes = 2 * np.pi * np.arange(9) / 9
     f, Z = interpolate(on_slice(nodes), wave(nodes), width=200, seed=3), on_slice(np.linspace(0.0, 6.0, 40))
     moved = f.displacement()
+    assert f.weights is not None
     assert np.linalg.norm(moved) == pytest.approx(f.norm, rel=1e-10)
     tangent = np.sum((Z @ f.weights.T > 0) * (Z @ moved.T), axis=1) / np.sqrt(200)
     np.testing.assert_allclose(tangent, f(Z), rtol=0, atol=1e-10)
