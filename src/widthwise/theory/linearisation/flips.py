@@ -81,7 +81,8 @@ class FlipMonitor:
         self._X, self._options = jnp.asarray(X), options
         if self._X.ndim == 0 or len(self._X) == 0:
             reject(f"X of shape {self._X.shape}", "X holds n >= 1 inputs along its first axis", "Give one as x[None]")
-        self._model, self._adapted = model, adapt(model, self._X, **options)
+        self._model = model
+        self._adapted: Any = adapt(model, self._X, **options)
         self._start, self._rebuild = parameters(self._adapted)
         found: Trace = trace(self._rebuild(self._start), self._X[0])
         if len(found.layers) < 2:
