@@ -72,6 +72,7 @@ def test_exponents_in_the_width_are_the_published_ones():
             assert fitted == pytest.approx(slope, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_the_flow_agrees_with_an_integration_of_order_eight():
     """Distance, kernel change, gap and time of a network, against the flow of the certificates at the same risk."""
     W, a = drawn(64)
@@ -156,6 +157,7 @@ def test_it_is_drawn(found, which):
 @pytest.mark.slow
 def test_kinks_are_never_certified_and_outputs_that_start_elsewhere_stay_as_lazy_as_they_are():
     relu = lazy_phase_diagram(X, Y, [100.0], [64], activation="relu", seeds=2, patience=10.0)
+    assert relu.trained.all()
     assert not relu.certified.any()
     assert np.all(np.isinf(relu.h))
     drawn_outputs = lazy_phase_diagram(X, Y, [1e2, 1e4], [64], start="drawn", seeds=2)
@@ -163,6 +165,7 @@ def test_kinks_are_never_certified_and_outputs_that_start_elsewhere_stay_as_lazy
     np.testing.assert_allclose(drawn_outputs.kernel[0, 0], drawn_outputs.kernel[0, 1], rtol=0.2)
 
 
+@pytest.mark.slow
 def test_bounded_outputs_cannot_reach_large_targets():
     found = lazy_phase_diagram(X, Y, [1e-2], [16], seeds=2, patience=3.0)
     assert not found.trained.any()
@@ -186,7 +189,8 @@ BAD = {
     "unknown quantity": ({"by": "kernels"}, "kernel"),
     "unknown parameterisation": ({"parameterisation": "ntk2"}, "ntk"),
     "risk": ({"risk": 1.0}, "between|part"),
-    "seeds": ({"seeds": 0}, "above 0"),
+    "seeds": ({"seeds": 0}, "at least one network"),
+    "words": ({"alphas": ["large"]}, "finite numbers above 0"),
     "patience": ({"patience": np.nan}, "above 0"),
 }
 
@@ -198,6 +202,7 @@ def test_bad_input_is_refused(case):
         lazy_phase_diagram(**{**GOOD, **change})
 
 
+@pytest.mark.slow
 def test_equal_inputs_with_equal_targets_are_trained_but_never_certified():
     rows = [0, 1, 2, 3, 4, 0]
     found = lazy_phase_diagram(X[rows], Y[rows], [100.0], [64], seeds=2)

@@ -31,12 +31,14 @@ def test_it_prints_and_is_drawn(found):
     assert "var(--" not in drawn.to_json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_delay_grows_with_alpha_for_other_networks_and_data(seed):
     delays = grokking((0.05, 0.2), seed=seed).delays
     assert delays[1] > delays[0] > 1.5
 
 
+@pytest.mark.slow
 def test_a_start_too_lazy_never_generalises():
     found = grokking((3.0,))
     assert found.delays.tolist() == [np.inf]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from widthwise.theory.regimes import Grokking, LazyPhaseDiagram
+from widthwise.theory.regimes import MEASURES, Grokking, LazyPhaseDiagram
 
 from ..section import Figure, Mark, Series
 from .plot import figures
@@ -34,8 +34,8 @@ def _areas(result: LazyPhaseDiagram) -> Figure:
         Series("rich (below)", widths, floor, interval=(floor, middle), role="reference"),
     )
     caption = (
-        f"{result.name[0].upper()}{result.name[1:]}. Certified: h at most 1. Measured: every network's {result.by} "
-        f"change stays below {result.threshold:g}. Rich: the rest."
+        f"{result.name[0].upper()}{result.name[1:]}. Certified: h at most 1. Measured: of every network the "
+        f"{MEASURES[result.by]} stays below {result.threshold:g}. Rich: the rest."
     )
     title = "Lazy and rich training"
     return Figure("lazy-phases", title, caption, series, "width", _RATIO, "log", "log", claims=_CLAIMS)
@@ -56,11 +56,6 @@ def _changes(result: LazyPhaseDiagram) -> Figure:
     )
     if not series:
         series = (Series("no training reached its risk", result.ratios, np.full(result.ratios.size, np.nan)),)
-    words = {
-        "kernel": "relative change of the kernel",
-        "gap": "‖w − u‖ / ‖w − w₀‖",
-        "function": "relative distance to the tangent model",
-    }
     caption = "The median over networks with the smallest and the largest, where all reached the risk."
     marks = (Mark("y", result.threshold, "lazy below"),)
     return Figure(
@@ -69,7 +64,7 @@ def _changes(result: LazyPhaseDiagram) -> Figure:
         caption,
         series,
         _RATIO,
-        words[result.by],
+        MEASURES[result.by],
         "log",
         "log",
         marks=marks,

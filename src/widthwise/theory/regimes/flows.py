@@ -23,6 +23,7 @@ from ..lazy.shallow import Shallow, slopes
 
 TOLERANCE = 1e-8  # of one step, relative to the way of the tangent model and to the longest time
 MOST_STEPS = 8192
+_LEAST = 0.1
 
 
 class Task(eqx.Module):
@@ -92,7 +93,9 @@ def _train(task: Task, net: Shallow, rho: Array, centred: Array) -> Departure:
         speed = jnp.minimum(0.5 * jnp.sum(residual**2) / squared, longest)
         return jnp.append(push * (speed / way), speed / longest)
 
-    state = integrate(field, jnp.zeros(net.W.size + 1), jnp.log(1.0 / task.risk))
+    # A flow can slide along a kink, where steps would shrink for ever: they stay at part of the fastest decay.
+    least = 0.0 if net.activation.smooth else _LEAST / (rates[-1] * longest)
+    state = integrate(field, jnp.zeros(net.W.size + 1), jnp.log(1.0 / task.risk), jnp.asarray(least))
     v, t = way * state[:-1].reshape(net.W.shape), longest * state[-1]
     u = (before * (Q @ (-gain(rates, t) * c))[:, None]).T @ task.X
     end = _at(net, net.W + v / rho)
@@ -135,14 +138,17 @@ _TABLE[6, :6] = 35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84
 _TABLE[7] = 71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40
 
 
-def integrate(field: Callable[[Array], Array], start: Float[Array, " k"], end: Float[Array, ""]) -> Float[Array, " k"]:
-    """Follow an autonomous field from the time 0 to ``end``, each step right to ``TOLERANCE`` in the Euclidean norm.
+def integrate(
+    field: Callable[[Array], Array], start: Float[Array, " k"], end: Float[Array, ""], least: Float[Array, ""]
+) -> Float[Array, " k"]:
+    r"""Follow an autonomous field from the time 0 to ``end``, each step right to ``TOLERANCE`` in the Euclidean norm.
 
+    The last component of the state is a clock: with ``least`` above 0 no step is made in which it would go on by less.
     In a loop over the stages the field is compiled once: the solvers of diffrax, of order 5 and 8, take two and four
     times as long to compile, which for small networks is most of the time. Gives up after ``MOST_STEPS`` steps.
 
     >>> with jax.enable_x64(True):
-    ...     round(float(integrate(lambda y: -y, jnp.ones(1), jnp.asarray(2.0))[0] * np.exp(2.0)), 6)
+    ...     round(float(integrate(lambda y: -y, jnp.ones(1), jnp.asarray(2.0), jnp.asarray(0.0))[0] * np.exp(2.0)), 6)
     1.0
     """
     table = jnp.asarray(_TABLE)
@@ -156,8 +162,9 @@ def integrate(field: Callable[[Array], Array], start: Float[Array, " k"], end: F
 
         k = jax.lax.fori_loop(0, 7, stage, jnp.zeros((7, *state.shape)))
         error = size * jnp.linalg.norm(jnp.tensordot(table[7], k, 1)) / TOLERANCE
-        good = error <= 1.0
-        grown = size * jnp.clip(0.9 * jnp.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
+        shortest = least / jnp.maximum(k[0, -1], 1e-300)
+        good = (error <= 1.0) | (size <= shortest)
+        grown = jnp.maximum(size * jnp.clip(0.9 * jnp.maximum(error, 1e-10) ** -0.2, 0.2, 5.0), shortest)
         state = jnp.where(good, state + size * jnp.tensordot(table[6], k, 1), state)
         return state, jnp.where(good, time + size, time), grown, count + 1, good & (time + size >= end)
 

@@ -82,7 +82,9 @@ def lazy_phase_diagram(
     _check_data(data[0], data[1], data[2], start)
     given = {"alphas": alphas, "widths": widths, "label_scales": label_scales}
     grid = {name: _demand_places(name, values) for name, values in given.items()}
-    _demand_positive(seeds=seeds, threshold=threshold, patience=patience, risk=risk)
+    if isinstance(seeds, bool) or seeds < 1:
+        reject(f"seeds={seeds}", "At every point at least one network is trained", "Give for example seeds=4")
+    _demand_positive(threshold=threshold, patience=patience, risk=risk)
     _demand_options(start, by, risk, grid["widths"])
     with jax.enable_x64(True):
         task = Task(*(jnp.asarray(part) for part in (*data, float(risk), float(patience))))
@@ -191,7 +193,8 @@ def _power(word: str | float) -> float:
 
 
 def _demand_places(name: str, values: Any) -> np.ndarray:
-    found = np.asarray(values, dtype=float)
+    numeric = np.asarray(values).dtype.kind in "iuf"
+    found = np.asarray(values, dtype=float) if numeric else np.zeros(0)
     good = found.ndim == 1 and found.size and np.all(np.isfinite(found)) and np.all(found > 0)
     if not good or (name == "widths" and np.any(found != np.round(found))):
         kind = "whole numbers of at least 1" if name == "widths" else "finite numbers above 0"
