@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from widthwise.claims import Status, check
+from widthwise.theory.lazy.examples import network
 from widthwise.theory.regimes import kernel_change_bound
 
 
@@ -21,3 +23,11 @@ def test_it_grows_with_h_falls_with_kappa_and_ends_at_one():
     assert values[-1] == pytest.approx(2 / 3 + 1 / 9)
     assert kernel_change_bound(0.5, 30.0) < kernel_change_bound(0.5, 3.0)
     assert math.isnan(kernel_change_bound(1.01, 3.0))
+
+
+@pytest.mark.slow
+def test_the_claims_take_problems_of_a_user_or_say_why_not():
+    assert check("LAZY-3b", network()).status is Status.HOLDS
+    refused = check("LAZY-3c", network())
+    assert refused.status is Status.NOT_APPLICABLE
+    assert "lazy_phase_diagram" in refused.reasons[0]

@@ -47,15 +47,21 @@ def _rescaled() -> Rescaled:
     return Rescaled((random_quadratic(7, 3.0, 0.5), random_quadratic(7, 3.0, 0.5).moved(0.05 * np.ones(7))))
 
 
+def _given(setup: Any) -> Rescaled:
+    """A user's problem, or several, with the pairs of the claim."""
+    return setup if isinstance(setup, Rescaled) else Rescaled(problems(setup))
+
+
 def _starts_at_zero(problem: LazyProblem) -> bool:
     return not np.any(np.abs(problem.tangency.f0) > 1e-12)
 
 
-def _predict_rescaled(setup: Rescaled, power: float = -1.0, clock: float = 2.0) -> Estimate:
+def _predict_rescaled(setup: Any, power: float = -1.0, clock: float = 2.0) -> Estimate:
     """The way of the model with factor alpha/scale to the labels as they are, and h over alpha/scale.
 
     The arguments are mistakes.
     """
+    setup = _given(setup)
     values, errors = [], []
     for problem in setup.problems:
         for alpha, labels in setup.pairs:
@@ -71,8 +77,8 @@ def _predict_rescaled(setup: Rescaled, power: float = -1.0, clock: float = 2.0) 
     return Estimate(np.concatenate(values), np.concatenate(errors))
 
 
-def _measure_rescaled(setup: Rescaled, key: Array) -> np.ndarray:
-    found = []
+def _measure_rescaled(setup: Any, key: Array) -> np.ndarray:
+    setup, found = _given(setup), []
     for problem in setup.problems:
         for alpha, labels in setup.pairs:
             found.append(_flow(problem, alpha, labels, 1.0 / alpha**2).displacements.ravel())
@@ -110,6 +116,13 @@ class Dial:
     width: int = 64
     networks: int = 16
     kinds: tuple[str, ...] = ("centred", "mirrored")
+
+
+def _is_dial(setup: Any) -> str | None:
+    """It is about networks of its own."""
+    if isinstance(setup, Dial):
+        return None
+    return "it is about networks of its own; lazy_phase_diagram(X, y, alphas, widths) measures those on any data"
 
 
 def _measure_dial(setup: Dial, key: Array) -> np.ndarray:
@@ -152,6 +165,7 @@ DIAL = Claim(
     predict=_predict_dial,
     measure=_measure_dial,
     relation=Equal(scale=1.0, resolution=0.2),
+    assumptions=(_is_dial,),
     mutants=(
         Mutant("alpha^-2 without pairs", {"predict": functools.partial(_predict_dial, plain=-2.0)}),
         Mutant("pairs change nothing", {"predict": functools.partial(_predict_dial, paired=-1.0)}),
