@@ -42,14 +42,18 @@ def test_reference_numbers(part, h, rate, radius, digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "worst", "path"), [(0.05, 0.99797311, 0.71314), (0.5, 0.98025235, 0.72156)])
-def test_reference_measurements(part, worst, path):
+@pytest.mark.parametrize(
+    ("part", "count", "worst", "path"), [(0.05, 3000, 0.99797311, 0.71314), (0.5, 1200, 0.98025235, 0.72156)]
+)
+def test_reference_measurements(part, count, worst, path):
+    """Residuals are wrong by some 1e-15, so that ratios are by some 1e-5 where they are smallest."""
     problem = reference_problem(10.2)
     seen = problem.tangency
     step = part / (10.2 * (seen.sigma_max + seen.sigma_min)) ** 2
-    run = descended(problem, step, 3000, spectra=False)
+    run = descended(problem, step, count, spectra=False)
     visible = run.residual[1:] > 1e-10
-    assert round(float((run.residual[1:] / run.residual[:-1])[visible].max()), 8) == worst
+    ratios = run.residual[1:] / run.residual[:-1]
+    assert ratios[visible].max() == pytest.approx(worst, abs=2e-5)
     assert round(float(run.path[-1]), 5) == path
 
 
