@@ -104,13 +104,14 @@ def depth_scale_figures(result: DepthScales) -> tuple[Figure, ...]:
         )
     name, values = varied[0]
     order = np.argsort(values)
-    lines = [
-        Series(label, values[order], np.clip(scale.value, 1e-2, _FARTHEST)[order], role=role)
-        for label, scale, role in (("variance", result.xi_q, "predicted"), ("correlation", result.xi_c, "reference"))
-    ]
+    of_variance, of_correlation = (np.clip(scale.value, 1e-2, _FARTHEST)[order] for scale in (result.xi_q, result.xi_c))
+    lines = (
+        Series("variance", values[order], of_variance, role="predicted"),
+        Series("correlation", values[order], of_correlation, role="reference"),
+    )
     caption = f"Layers in which variances and correlations settle; where they never do, {_FARTHEST:.0f}."
     title = f"Depth scales of {result.activation.name}"
-    return (Figure("depth-scales", title, caption, tuple(lines), name, "layers", y_scale="log", claims=("INIT-28",)),)
+    return (Figure("depth-scales", title, caption, lines, name, "layers", y_scale="log", claims=("INIT-28",)),)
 
 
 @figures.register
