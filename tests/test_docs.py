@@ -20,7 +20,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONG = re.compile(r"\b(report|check|linearize|trained_linearized|KernelRecorder|ntk_spectrum)\(|import (torch|haiku)")
 FLOWS = re.compile(
     r"\b(check|risk_flow|integrate|laziness_along|tangent|gradient_flow|signal_strength|pair_kernel|from_torch"
-    r"|lazy_phase_diagram|grokking|gap|gap_curve|adversarial_gap|width_check|signal_report)\("
+    r"|lazy_phase_diagram|grokking|gap|gap_curve|adversarial_gap|width_check|signal_report|tangent_flow|width_needed|laziness"
+    r"|theorem_widths)\("
 )
 
 

@@ -24,6 +24,7 @@ LONG |= {f"INIT-{k}" for k in (2, 4, 6, 16, 18, 20, 22, 24, 25, 28, "29b", 30)}
 LONG |= {"INIT-37", "INIT-38", "INIT-39", "INIT-39b", "INIT-40", "INIT-40b", "INIT-40c", "LAZY-3"}
 LONG |= {"OPT-6", "OPT-6b", "OPT-6c", "OPT-6e", "LAZY-33", "LAZY-33b", "LAZY-33c", "LAZY-36d", "LAZY-36e", "LAZY-38"}
 LONG |= {"LAZY-9", "LAZY-13", "LAZY-13b", "LAZY-14", "LAZY-14b", "LAZY-3b", "LAZY-3c", "LAZY-3d"}
+LONG |= {"LAZY-27", "LAZY-28", "LAZY-28b", "LAZY-30", "LAZY-C5", "LAZY-C6"}
 LONG |= {"CATA-1", "CATA-5", "CATA-6", "HESS-28"}
 LONG |= {claim.id for claim in CLAIMS if claim.id.startswith(("KERN-10", "KERN-11", "KERN-12b", "KERN-13"))}
 
