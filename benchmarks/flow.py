@@ -149,6 +149,27 @@ def ratios(rows: list[dict]) -> list[dict]:
     return found
 
 
+def summary(parts: dict) -> list[dict]:
+    """One line for each run, as in the other results: processor seconds, and the cheapest peer as exact as ours."""
+    rows = []
+    for part in (parts[name] for name in ("precision", "implicit") if name in parts):
+        for one in part["ratios"]:
+            factors = [value for key, value in one.items() if key.endswith("_over_ours")]
+            row = {
+                "name": f"flow of {part['n']} digits, width {part['width']}, to time {part['horizon']:g}",
+                "ours_s": one["processor_s"],
+                "ours_error": one["error"],
+            }
+            if factors:
+                row |= {"peer_s": min(factors) * one["processor_s"], "peer_over_ours": min(factors)}
+            rows.append(row)
+    if "large" in parts:
+        work = parts["large"]
+        name = f"flow and twin of {work['n']:,} digits, width {work['width']}, to risk {work['risk']:.1g}"
+        rows.append({"name": name, "product_s": work["product_processor_s"], "ours_s": work["processor_s"]})
+    return rows
+
+
 def large(work: Work, rtol: float, check: float | None) -> dict:
     """Both flows at all times, w(t) and u(t), until the risk is 1e-6."""
     f, w0, y, gram = problem(work)
@@ -217,6 +238,7 @@ def main() -> None:
         parts["implicit"] = work_precision(SMALL, IMPLICIT)
     if options.only in (None, "large"):
         parts["large"] = large(LARGE, 1e-3, options.check)
+    parts["rows"] = summary(parts)
     options.out.write_text(json.dumps(parts, indent=1) + "\n")
 
 

@@ -105,7 +105,7 @@ def certify(problem: LazyProblem) -> Certificate:
     >>> print(certify(extremal(beta=0.3, y=1.0, alpha=0.5)))
     LAZY-C1: no certificate, because alpha = 0.5 is below the threshold 0.6 (h = 1.2)
     """
-    return _by_ball("LAZY-C1", problem, 1.0, _ball_reach, ball)
+    return by_ball("LAZY-C1", problem, 1.0, _ball_reach, ball)
 
 
 @kept
@@ -123,7 +123,7 @@ def certify_theorem(problem: LazyProblem, constant: float = 1152.0) -> Certifica
         reject(f"constant={constant}", "The theorem is proved for constants of at least 288", "Use 1152 or 288")
     seen = problem.tangency
     kappa = seen.sigma_top / seen.sigma if seen.sigma else math.inf
-    return _by_ball("LAZY-22", problem, math.sqrt(8 / constant) / kappa, lambda _: 6 * kappa, _theorem)
+    return by_ball("LAZY-22", problem, math.sqrt(8 / constant) / kappa, lambda _: 6 * kappa, _theorem)
 
 
 def ball_and_constant(problem: LazyProblem) -> tuple[float, Smoothness]:
@@ -156,7 +156,7 @@ def _theorem(problem: LazyProblem, _: float) -> TheoremBounds:
     return TheoremBounds(seen.sigma, seen.sigma_top, seen.residual_bound, problem.alpha)
 
 
-def _by_ball(claim_id: str, problem: LazyProblem, limit: float, reach, bounds) -> Certificate:
+def by_ball(claim_id: str, problem: LazyProblem, limit: float, reach, bounds) -> Certificate:
     r"""A certificate of the form $h(\beta(\rho)) \le$ limit, with $\rho = \frac{r_0}{\alpha\sigma}$ reach(h)."""
     seen = problem.tangency
     if why := obstacle(seen):

@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.theory.lazy import AbstractBounds, Certificate, LazyProblem
 from widthwise.theory.lazy.bounds import Numbers
-from widthwise.theory.lazy.certificates import _by_ball
+from widthwise.theory.lazy.certificates import by_ball
 from widthwise.theory.lazy.problem import kept
 
 from .flows import solve
@@ -96,7 +96,7 @@ def certify_statistical(problem: LazyProblem) -> Certificate:
     >>> print(certify_statistical(extremal(y=0.3)).reason)
     alpha = 1 is below the threshold 1.2 (h = 0.6)
     """
-    return _by_ball("LAZY-27", problem, 0.5, lambda _: 2.0, _bounds)
+    return by_ball("LAZY-27", problem, 0.5, lambda _: 2.0, _bounds)
 
 
 def _bounds(problem: LazyProblem, beta: float) -> StatisticalBounds:
