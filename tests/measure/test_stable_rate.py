@@ -159,3 +159,11 @@ def test_the_state_of_another_optimiser_is_refused():
     given = optax.sgd(0.1).init(params)
     with pytest.raises(ValueError, match="Give the state of this optimiser"):
         ww.stable_rate(lambda p, x: p["w"] @ x, data, optimizer=optax.adam(1e-3), state=given, rate=1e-3, params=params)
+
+
+def test_a_loss_of_outputs_and_labels_is_told_what_it_is_given():
+    with pytest.raises(ValueError, match=r"loss\(model, data\), which raised TypeError"):
+        rate(lambda outputs, labels: outputs - labels[0])
+    with pytest.raises(ValueError, match="is 'mean-entries'"):
+        rate("mse")
+    assert repr(rate(rate=0.1)).startswith("StableRate(By the Hessian, rates below")

@@ -55,3 +55,9 @@ def test_what_is_no_loss_is_refused():
         with pytest.raises(ValueError, match="whole number"):
             demand_count("steps", wrong)
     assert demand_count("steps", np.int64(3)) == 3
+
+
+@pytest.mark.parametrize("name", ["mse", "MSELoss", "l2"])
+def test_the_usual_name_of_a_mean_over_entries_is_understood(name):
+    with pytest.raises(ValueError, match="is 'mean-entries'"):
+        Loss(name, 3)

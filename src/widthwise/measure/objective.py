@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.numerics import Loss, nearest, reject
+from widthwise.numerics import Loss, meant_loss, nearest, reject
 
 from .drift import cross_entropy, half_mean_square
 
@@ -68,7 +68,15 @@ class Custom(eqx.Module):
     batch: Any
 
     def __call__(self, model: Callable) -> Float[Array, ""]:
-        return self.function(model, self.batch)
+        try:
+            return self.function(model, self.batch)
+        except (TypeError, AttributeError) as error:
+            told = " ".join(str(error).split())
+            reject(
+                f"loss(model, data), which raised {type(error).__name__}: {told[:200]}",
+                "A loss of your own is a function of the model, which maps one example, and of the data",
+                "Give for example lambda model, data: jnp.mean((jax.vmap(model)(data[0]) - data[1]) ** 2)",
+            )
 
     @property
     def convention(self) -> str:
@@ -95,7 +103,7 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
         return Custom(loss, jax.tree.map(jnp.asarray, data))
     if loss not in CONVENTIONS:
         reject(
-            f"loss={loss!r}{nearest(loss, CONVENTIONS)}",
+            f"loss={loss!r}{meant_loss(loss) or nearest(loss, CONVENTIONS)}",
             f"A loss is a function of (model, data), or one of {', '.join(CONVENTIONS)}",
             "Give for example loss='half-mean'",
         )

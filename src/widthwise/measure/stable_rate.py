@@ -66,6 +66,9 @@ class StableRate:
         said = "stable" if share < 1 else "unstable: a catapult, or divergence" if share < 2 else "unstable"
         return f"{told}; {self.rate:.4g} is {share:.3g} times that, {said}."
 
+    def __repr__(self) -> str:
+        return f"StableRate({self.sentence})"
+
     def __str__(self) -> str:
         return " ".join((self.sentence, f"Loss: {self.convention}.", *self.notes))
 

@@ -3,7 +3,7 @@
 from .errors import nearest, reject
 from .estimate import Estimate, shown
 from .gaussian import hermite_rule, normal_rule, unit_rule
-from .losses import CONVENTIONS, Loss, counted_loss, demand_count
+from .losses import CONVENTIONS, Loss, counted_loss, demand_count, meant_loss
 from .phi import phi
 from .relaxation import Steps, gain, gone, left
 from .spectrum import Spectrum, spectrum
@@ -33,6 +33,7 @@ __all__ = [
     "largest_rate",
     "left",
     "mean_and_sem",
+    "meant_loss",
     "nearest",
     "normal_rule",
     "phi",

@@ -19,6 +19,17 @@ CONVENTIONS = {
 }
 
 
+def meant_loss(name: str) -> str:
+    """What is meant by the name of a loss that is none of ours, for a message.
+
+    >>> meant_loss("mse"), meant_loss("half-men")
+    (" (PyTorch's and Keras' 'mse', jnp.mean((f - y)**2), is 'mean-entries')", " (did you mean 'half-mean'?)")
+    """
+    if name.lower().replace("_", "").replace("loss", "") in ("mse", "l2", "meansquarederror"):
+        return f" (PyTorch's and Keras' {name!r}, jnp.mean((f - y)**2), is 'mean-entries')"
+    return nearest(name, CONVENTIONS)
+
+
 def counted_loss(loss: "str | Loss", examples: int, outputs: int = 1) -> "Loss":
     """The convention of this name for so many examples and outputs; a ``Loss`` has to be one for as many.
 
@@ -63,7 +74,7 @@ class Loss:
     def __post_init__(self):
         if self.name not in CONVENTIONS:
             reject(
-                f"loss={self.name!r}{nearest(self.name, CONVENTIONS)}",
+                f"loss={self.name!r}{meant_loss(self.name)}",
                 f"The conventions are {', '.join(map(repr, CONVENTIONS))}",
                 "Choose one by name",
             )

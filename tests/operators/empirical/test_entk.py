@@ -180,6 +180,7 @@ def test_a_plan_tells_what_each_algorithm_costs():
     assert all(cost.operations > 0 and cost.memory <= 1e9 and cost.seconds > 0 for cost in plan.costs)
     assert plan.chosen.seconds == min(cost.seconds for cost in plan.costs)
     assert "limit 1 GB; chosen: structured" in str(plan)
+    assert repr(plan).startswith("Plan(structured of ")
     tight = entk_plan(MODEL, X, memory=plan.chosen.memory * 0.7, algorithm="structured")
     assert tight.chosen.side < plan.chosen.side and tight.chosen.memory <= plan.chosen.memory * 0.7
 

@@ -12,6 +12,7 @@ import pytest
 
 import widthwise as ww
 from widthwise.claims import Status
+from widthwise.theory.parameterisations.check import _demand_tame
 
 WIDTHS = (32, 64, 128, 256)
 
@@ -317,3 +318,9 @@ def test_widths_that_are_too_close_are_inconclusive_at_best():
 def test_closures_of_one_code_share_what_is_compiled():
     text = [str(jax.make_jaxpr(ww.adapt(tiny(8, seed)))(jnp.ones(2)).jaxpr) for seed in (0, 1)]
     assert text[0] == text[1]
+
+
+def test_a_rate_that_blows_up_every_width_is_refused():
+    with pytest.raises(ValueError, match="at every width"):
+        _demand_tame(np.array([[[1.0, 1e11]] * 2] * 4))
+    _demand_tame(np.array([[[1.0, 10.0**width]] * 2 for width in range(4)]))

@@ -108,6 +108,7 @@ def test_finite_networks_follow_the_rates():
 def test_an_mlp_is_taken_with_one_output():
     given, built = (layer_rates(net, X) for net in (MLP(8, 1), MLP(8, 1).network()))
     assert given.layers == built.layers
+    assert repr(given) == "LayerRates(2 layers, curvature 1)" and "stable below 2" in str(given)
 
 
 def test_inputs_of_zero_move_nothing_without_biases():

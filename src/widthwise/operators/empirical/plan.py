@@ -57,10 +57,14 @@ class Plan:
     def chosen(self) -> Cost:
         return self.costs[0]
 
+    def __repr__(self) -> str:
+        return f"Plan({self.chosen.algorithm} of {spoken(self.chosen.memory)}, limit {spoken(self.limit)})"
+
     def __str__(self) -> str:
-        head = f"{'algorithm':<12}{'tile':>8}{'operations':>13}{'memory':>10}{'seconds':>18}"
+        head = f"{'algorithm':<12}{'tile':>8}{'operations':>13}{'memory':>10}{'seconds, compiled':>20}"
         rows = [
-            f"{one.algorithm:<12}{one.side:>8}{one.operations:>13.3g}{spoken(one.memory):>10}{one.seconds:>11.3g}"
+            f"{one.algorithm:<12}{one.side:>8}{one.operations:>13.3g}{spoken(one.memory):>10}{one.seconds:>20.3g}"
+            + ("  above the limit" if one.memory > self.limit else "")
             for one in self.costs
         ]
         return "\n".join([head, *rows, f"limit {spoken(self.limit)}; chosen: {self.chosen.algorithm}"])

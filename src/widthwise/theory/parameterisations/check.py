@@ -17,6 +17,7 @@ from .readings import Identity, Reading, identify, moment_of_reading, readings
 from .slopes import Slope, demand_counts, demand_widths, fitted
 
 _LEAST_RANGE = 4  # octaves are counted from the narrowest to the widest: fewer than two tell exponents badly
+_BLOWN = 1e4  # times the loss at the start
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,10 @@ class WidthCheck:
     def culprit(self) -> str | None:
         """The name of the tensor to blame."""
         return self.faults[0].tensor if self.faults else None
+
+    def __repr__(self) -> str:
+        blamed = f", to blame: {self.culprit}" if self.faults else ""
+        return f"WidthCheck({self.verdict}, {self.regime}, widths {', '.join(map(str, self.runs.widths))}{blamed})"
 
     def __str__(self) -> str:
         identity = self.identity
@@ -120,6 +125,7 @@ def width_check(
 def judge(runs: WidthRuns, confidence: float = 0.95) -> WidthCheck:
     """The verdict on runs that `train_widths` returned."""
     _demand_start(runs)
+    _demand_tame(runs.outputs["loss"])
     moment = moment_of_reading(runs, confidence)
     found = readings(runs, moment, confidence)
     outputs = {
@@ -141,6 +147,18 @@ def _demand_start(runs: WidthRuns) -> None:
                 "Exponents are read while numbers are finite",
                 "Look for NaN in the data or the model" if step == 0 else "Lower the learning rate",
             )
+
+
+def _demand_tame(loss: np.ndarray) -> None:
+    """Refuse a rate at which every width blows up: what is read then is overflow and not the width."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        grown = np.median(loss[:, :, 1] / loss[:, :, 0], axis=1)
+    if np.all(grown > _BLOWN):
+        reject(
+            f"losses that grow {grown.min():.1e} times or more in the first step at every width",
+            "Exponents are read while training is stable at the narrowest width at least",
+            "Lower the learning rate",
+        )
 
 
 def _status(

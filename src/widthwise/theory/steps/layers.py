@@ -52,6 +52,17 @@ class LayerRates:
     uniform: float
     network: Chain
 
+    def __repr__(self) -> str:
+        return f"LayerRates({len(self.layers)} layers, curvature {float(self.curvature.value):.4g})"
+
+    def __str__(self) -> str:
+        head = f"{'layer':<44}{'rate of W':>12}{'rate of b':>12}{'share of W':>12}{'share of b':>12}"
+        rows = [
+            f"{one.layer:<44}{one.weight:>12.4g}{one.bias:>12.4g}{one.weight_share:>12.3g}{one.bias_share:>12.3g}"
+            for one in self.layers
+        ]
+        return "\n".join([head, *rows, f"curvature {float(self.curvature.value):.4g} (stable below 2)"])
+
 
 def layer_rates(
     network: AbstractLayer | MLP, X: ArrayLike, how: str = "equal", *, fraction: float = 0.5, loss: str = "half-mean"
