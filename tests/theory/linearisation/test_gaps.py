@@ -14,6 +14,8 @@ from widthwise.networks import MLP, sample
 from widthwise.theory.infinite_width import taylor_error_bound
 from widthwise.theory.lazy import LazyProblem, Shallow, Smoothness, draw_shallow, model_problem, shallow_problem
 from widthwise.theory.linearisation import certified_gap, gap, gap_curve
+from widthwise.theory.linearisation.search import demand_key, demand_radius
+from widthwise.theory.linearisation.subjects import _model_profile
 
 X = np.random.default_rng(0).normal(size=(3, 4))
 FAST = {"samples": 8, "restarts": 4, "rounds": 30}
@@ -68,9 +70,39 @@ def test_the_constant_of_the_reference():
 
 def test_half_a_constant_is_caught():
     beta = 2.0 * taylor_error_bound(bent(), np.eye(4)[0], 1.0)
-    right, wrong = (gap(bent(), np.eye(4)[:1], radius=0.01, smoothness=one, **FAST) for one in constants(beta))
-    assert 1.0 <= right.slack < 1.0001
-    assert wrong.slack == pytest.approx(0.5, rel=1e-3)
+    right, wrong = constants(beta)
+    assert 1.0 <= gap(bent(), np.eye(4)[:1], radius=0.01, smoothness=right, **FAST).slack < 1.0001
+    with pytest.raises(ValueError, match=r"the bound \S+ \(by hand\), and a point with the gap \S+\. A bound holds"):
+        gap(bent(), np.eye(4)[:1], radius=0.01, smoothness=wrong, **FAST)
+
+
+def test_the_bound_is_that_of_the_selected_output():
+    """Readouts of very different size: each output has its own bound, and all together the root of their squares."""
+    model = sample(MLP(16, 1).network(outputs=3), jr.key(0), 4)
+    rows = model.pieces[-1].weight * jnp.array([[0.01], [1.0], [100.0]])
+    model = eqx.tree_at(lambda net: net.pieces[-1].weight, model, rows)
+    each = [certified_gap(model, X, radius=0.5, output=k) for k in (0, (1,), -1)]
+    assert each[0] < each[1] < 0.1 * each[2]
+    assert certified_gap(model, X, radius=0.5) == pytest.approx(math.hypot(*each))
+    in_order(gap(model, X, radius=0.5, output=2, **FAST))
+    # Two selections for which no bound is known: a path, and whole batches.
+    for options in ({"output": (0, 0)}, {"batched": True}):
+        why = _model_profile(model, X, 3, options)(0.5)
+        assert why.value == math.inf and "no bound is known for" in why.method
+
+
+def test_options_that_go_nowhere_are_refused():
+    model = sample(MLP(8, 1).network(), jr.key(0), 4)
+    with pytest.raises(ValueError, match=r"dtype='float32' for a Composed\. The options are params, output"):
+        gap(model, X, radius=1.0, dtype="float32")
+    with pytest.raises(ValueError, match=r"output=0 for a Shallow\. It takes no options"):
+        gap(shallow("tanh"), X, radius=1.0, output=0)
+    with pytest.raises(ValueError, match=r"with NaN or infinity"):
+        gap(model, np.full((1, 4), np.nan), radius=1.0)
+    with pytest.raises(ValueError, match=r"key=0\. A key is one of jax\.random"):
+        demand_key(0)
+    with pytest.raises(ValueError, match=r"radius='1'"):
+        demand_radius("1")
 
 
 def constants(beta):

@@ -1,5 +1,7 @@
 """How wide a network must be: theorems against their formulas and against samples, the measured width, bad input."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,10 +17,11 @@ from widthwise.theory.overparameterisation import (
     theorem_widths,
     width_needed,
 )
+from widthwise.theory.overparameterisation.families import singular
 from widthwise.theory.overparameterisation.measured import _crossing, _padded, told
 from widthwise.theory.overparameterisation.runs import look
 
-ERF = activation("erf")
+ERF, TANH = activation("erf"), activation("tanh")
 SLOPE2 = 4 / np.pi / np.sqrt(5)  # E erf'(z)^2
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3)) / np.sqrt(3)
@@ -80,7 +83,8 @@ def test_the_limits_are_means_over_networks(init):
 
 def test_no_theorem_speaks_of_kinks():
     found = width_needed(X, Y, "relu", measure=False)
-    assert {one.reason for one in found.theorems} == {"the activation relu has a kink at 0, where the Jacobian jumps"}
+    why = "the activation relu has a kink at 0, where the Jacobian or its derivative jumps"
+    assert {one.reason for one in found.theorems} == {why}
     assert "not applicable, because the activation relu" in str(found)
     assert "no theorem applies" in repr(found)
 
@@ -169,14 +173,15 @@ def test_the_measured_width_is_where_fresh_networks_cross_the_threshold():
         ({"X": [[1.0]], "y": [np.inf]}, r"y\[0\] is inf"),
         ({"X": [1.0, 2.0], "y": [1.0, 2.0]}, "neither empty"),
         ({"X": np.zeros((0, 2)), "y": []}, "neither empty"),
-        ({"X": np.eye(2), "y": np.eye(2)}, "one number per row"),
+        ({"X": np.eye(2), "y": np.eye(2)}, r"one, y\[:, 0\]"),
         ({"activation": "thanh"}, "did you mean 'tanh'"),
         ({"init": "mirror"}, "did you mean 'mirrored'"),
         ({"criterion": "kernels"}, "did you mean 'kernel'"),
         ({"threshold": 0.0}, "positive"),
         ({"threshold": np.nan}, "positive"),
-        ({"seeds": 1}, "At least 2 seeds"),
-        ({"widest": 8}, "width of 16"),
+        ({"seeds": 1}, "seeds is a whole number of at least 2"),
+        ({"widest": 8}, "widest is a whole number of at least 16"),
+        ({"y": ["cat", "dog"]}, "classes as -1 and 1"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given, words):
@@ -187,3 +192,33 @@ def test_what_cannot_be_asked_is_refused(given, words):
 def test_an_unknown_theorem_is_refused():
     with pytest.raises(ValueError, match="did you mean"):
         width_needed(np.eye(2), np.ones(2), "erf", measure=False).theorem("LAZY-C7")
+
+
+@pytest.mark.parametrize("radius", [30.0, 300.0])
+def test_a_limit_that_quadrature_misses_is_not_called_singular(radius):
+    K, error = Family(TANH).limit(radius * np.eye(3))
+    # E sech^4 is 2/3 over the width of the bump, for inputs so long.
+    assert abs(K[0, 0] - radius * np.sqrt(2 / np.pi) * 2 / 3) < error
+    found = width_needed(radius * np.eye(3), np.ones(3), measure=False).theorem("LAZY-C1")
+    assert f"only for inputs of norm up to {radius:g}; scale the inputs" in found.reason
+
+
+def test_orthogonal_inputs_are_not_blamed_for_each_other():
+    why = singular(np.eye(3), np.zeros((3, 3)), 0.0)
+    assert why is not None
+    assert "3 of its 3 directions are lost" in why
+
+
+def test_a_column_of_targets_is_taken():
+    X, y = np.eye(2), np.array([1.0, -2.0])
+    columns = width_needed(X, y[:, None], "erf", measure=False)
+    assert columns.theorem("LAZY-C1").width == width_needed(X, y, "erf", measure=False).theorem("LAZY-C1").width
+
+
+def test_the_measured_width_has_a_line_of_its_own():
+    found = width_needed(np.eye(2), np.ones(2), "erf", "signs", measure=False)
+    seen = MeasuredWidth("kernel", 0.3, np.array([16.0, 64.0]), np.array([[0.5, 0.6], [0.1, 0.1]]))
+    lines = str(replace(found, measured=seen)).splitlines()
+    assert any(line.startswith("measured on 2 seeds: ") for line in lines)
+    spectral = next(line for line in lines if line.startswith("LAZY-C2"))
+    assert spectral.split()[-3:] == ["n/a", "-", "-"]

@@ -59,7 +59,7 @@ def certified_smoothness(model: Callable, X: ArrayLike, output: int = 0) -> Prof
     >>> beta(0.0).certified, beta(0.0).value < beta(1.0).value
     (True, True)
     >>> certified_smoothness(sample(MLP(activation="relu").network(), jax.random.key(0), 2), np.eye(2))(1.0)
-    Smoothness(inf, unknown, the activation relu has a kink at 0, where the Jacobian jumps)
+    Smoothness(inf, unknown, the activation relu has a kink at 0, where the Jacobian or its derivative jumps)
     """
     stages = _stages(model, X, output)
     if isinstance(stages, str):

@@ -6,13 +6,17 @@ the estimates, which certify nothing.
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.activations import ACTIVATIONS, Activation
 from widthwise.numerics import nearest, reject
@@ -70,11 +74,26 @@ def unknown(why: str) -> Smoothness:
     return Smoothness(math.inf, certified=False, method=why)
 
 
+def demand_profile(given: object, words: Sequence[str] = ()) -> None:
+    """Refuse what is neither a ``Smoothness``, nor a function from a radius to one, nor one of these words.
+
+    >>> demand_profile(Smoothness(0.3, certified=True))
+    """
+    if callable(given) or (isinstance(given, str) and given in words):
+        return
+    number = float(given) if isinstance(given, Real) and not isinstance(given, bool) else 0.3
+    reject(
+        f"smoothness={given!r}{nearest(given, words) if isinstance(given, str) else ''}",
+        f"It is {''.join(f'{word!r}, ' for word in words)}a Smoothness or a function from a radius to one",
+        f"Give for example Smoothness({number:g}, certified=True) where that is a bound",
+    )
+
+
 def curvature_unknown(s: Activation) -> str | None:
     """Why an activation has no certified bounds, or nothing."""
     if not s.smooth:
         where = ", ".join(f"{kink:g}" for kink in s.kinks)
-        return f"the activation {s.name} has a kink at {where}, where the Jacobian jumps"
+        return f"the activation {s.name} has a kink at {where}, where the Jacobian or its derivative jumps"
     if not math.isfinite(s.slope_bound * s.curvature_bound):
         return f"the activation {s.name} has no bound on its second derivative (curvature_bound)"
     return None
@@ -184,3 +203,64 @@ def curvature_on(s: Activation, centre: Float[np.ndarray, "n m"], reach: Float[n
     for peak, height in peaks:
         bound = np.where((low <= peak) & (peak <= high), np.maximum(bound, height), bound)
     return bound
+
+
+# Functions of jax.nn whose slope jumps.
+_KINKED = re.compile(r"\bname=((?:relu6?|leaky_relu|hard_\w+)\b)")
+
+
+def kinked_call(f: Callable, w: Float[Array, " p"]) -> str | None:
+    """The first function of `jax.nn` with a kink that a map calls, by name.
+
+    >>> kinked_call(lambda w: jax.nn.relu(w), jnp.ones(2)), kinked_call(lambda w: jnp.maximum(w, 0.0), jnp.ones(2))
+    ('relu', None)
+    """
+    found = _KINKED.search(str(jax.make_jaxpr(f)(w)))
+    return found and found[1]
+
+
+def sharpest_change(
+    f: Callable, w0: ArrayLike, radius: float, key: Array, *, lines: int = 8, halvings: int = 20
+) -> float:
+    r"""The largest $\|(J_w-J_v)^\top u\|/\|w-v\|$ found, less its rounding: at most $\beta$, and far above it at kinks.
+
+    On each random line through the ball the part in which $J^\top u$ bends most, for a random unit vector u, is halved
+    again and again, so that what jumps shows as a quotient that doubles each time.
+
+    >>> smooth, kinked = (sharpest_change(f, [0.3], 1.0, jr.key(0)) for f in (lambda w: w**2, lambda w: jnp.abs(w)))
+    >>> round(smooth, 3), kinked > 1e5
+    (2.0, True)
+    """
+    with jax.enable_x64(True):
+        start, size = jnp.asarray(w0, dtype=float), jnp.asarray(radius, dtype=float)
+        found = _halved(f, start, size, jr.split(key, lines), halvings)
+    return float(np.max(np.asarray(found)))
+
+
+@eqx.filter_jit
+def _halved(f: Callable, w0: Array, radius: Array, keys: Array, halvings: int) -> Float[Array, " lines"]:
+    eps, shape = float(np.finfo(float).eps), jax.eval_shape(f, w0).shape
+
+    def one(key):
+        u, v = (part / jnp.linalg.norm(part) for part in map(jr.normal, jr.split(key), (w0.shape, shape)))
+
+        def slope(s):
+            return jax.grad(lambda w: jnp.vdot(v, f(w)))(w0 + s * radius * u)
+
+        def halve(_, state):
+            places, slopes = state
+            middles = 0.5 * (places[1:] + places[:-1])
+            quarter, third = slope(middles[0]), slope(middles[1])
+            left, right = jnp.stack([slopes[0], quarter, slopes[1]]), jnp.stack([slopes[1], third, slopes[2]])
+            bends = [jnp.linalg.norm(part[0] - 2 * part[1] + part[2]) for part in (left, right)]
+            first = bends[0] > bends[1]
+            ends = jnp.where(first, places[:2], places[1:])
+            return jnp.stack([ends[0], 0.5 * (ends[0] + ends[1]), ends[1]]), jnp.where(first, left, right)
+
+        begin = jnp.array([-1.0, 0.0, 1.0])
+        places, slopes = jax.lax.fori_loop(0, halvings, halve, (begin, jnp.stack([slope(s) for s in begin])))
+        rounding = 1e4 * eps * jnp.linalg.norm(slopes[0])
+        change = jnp.maximum(jnp.linalg.norm(slopes[2] - slopes[0]) - rounding, 0.0)
+        return change / ((places[2] - places[0]) * radius + 4 * eps * jnp.linalg.norm(w0))
+
+    return jax.lax.map(one, keys)

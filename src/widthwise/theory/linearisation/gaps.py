@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float
 from widthwise.numerics import reject
 
 from ..lazy.lipschitz import Profile
-from .search import Found, adversarial_gap, sampled_gaps
+from .search import Found, adversarial_gap, demand_key, demand_radius, sampled_gaps
 from .subjects import Subject, subject
 
 
@@ -140,7 +140,8 @@ def gap(
     shallow rectifier network; there is none for other activations with kinks and for architectures without a known
     constant, and the answer says why.
 
-    Raises ``ValueError`` for what `adapt` refuses, and a wrong radius. Derived here, after bartlett2021deep.
+    Raises ``ValueError`` for what `adapt` refuses, a wrong radius or key, inputs that are not finite, and a bound of
+    yours that the adversary exceeds. Derived here, after bartlett2021deep.
 
     >>> import jax.numpy as jnp
     >>> from widthwise.activations import activation
@@ -152,8 +153,9 @@ def gap(
       adversarial  at least 0.000154 (slack 1)
       at random             ...
     """
-    chosen = subject(model, X, smoothness, options)
-    return _gap(chosen, radius, jr.key(0) if key is None else key, samples, (restarts, rounds))
+    demand_radius(radius)
+    key, chosen = demand_key(key), subject(model, X, smoothness, options)
+    return _gap(chosen, radius, key, samples, (restarts, rounds))
 
 
 def gap_curve(
@@ -183,7 +185,7 @@ def gap_curve(
     radii = sorted(np.asarray(radii, dtype=float).ravel().tolist())
     if not radii:
         reject("no radii came", "A curve has at least one", "Give for example radii=[0.1, 0.3, 1.0]")
-    chosen, key = subject(model, X, smoothness, options), jr.key(0) if key is None else key
+    key, chosen = demand_key(key), subject(model, X, smoothness, options)
     return GapCurve(tuple(_gap(chosen, radius, key, samples, (restarts, rounds)) for radius in radii))
 
 
@@ -200,7 +202,7 @@ def certified_gap(
     >>> certified_gap(Shallow(jnp.eye(2), jnp.ones(2), activation("elu")), jnp.eye(2), radius=1.0)
     Traceback (most recent call last):
         ...
-    ValueError: no certified bound because the activation elu has a kink at 0, where the Jacobian jumps. It needs ...
+    ValueError: no certified bound because the activation elu has a kink at 0, where the Jacobian or its ...
     """
     value, method, _ = subject(model, X, smoothness, options).bounds(radius)
     if not math.isfinite(value):
@@ -218,4 +220,11 @@ def _gap(chosen: Subject, radius: float, key: Array, samples: int, effort: tuple
     found: Found = adversarial_gap(chosen.f, chosen.w0, radius, first, restarts=effort[0], rounds=effort[1])
     sampled = sampled_gaps(chosen.f, chosen.w0, radius, second, samples)
     value, method, exact = chosen.bounds(radius)
+    largest = max(found.gap, float(np.max(sampled)))
+    if largest > value * (1.0 + 1e-9) + found.rounding:
+        reject(
+            f"the bound {value:.6g} ({method}), and a point with the gap {largest:.6g}",
+            f"A bound holds everywhere within {radius:.4g} of the start",
+            "Give as smoothness a constant that bounds the Jacobian's change there",
+        )
     return Gap(chosen.name, float(radius), value, method, exact, found.gap, found.displacement, found.rounding, sampled)

@@ -6,7 +6,7 @@ departure, $\|e(\delta)\|$ the *gap* at $\delta$ (Euclidean over all n outputs),
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -169,9 +169,19 @@ def _checked(w0: ArrayLike, radius: float, **counts: int) -> Float[np.ndarray, "
     return w0
 
 
-def demand_radius(radius: float) -> None:
+def demand_key(key: Any) -> Array:
+    """The key, or that of 0 for none; refuse what is no key."""
+    if key is None:
+        return jr.key(0)
+    if not isinstance(key, Array) or not (key.shape or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        reject(f"key={key!r}", "A key is one of jax.random", "Give for example key=jax.random.key(0)")
+    return key
+
+
+def demand_radius(radius: Any) -> None:
     """Refuse what is no radius."""
-    if not (np.ndim(radius) == 0 and math.isfinite(radius) and radius >= 0):
+    real = np.ndim(radius) == 0 and np.asarray(radius).dtype.kind in "iuf"
+    if not (real and math.isfinite(radius) and radius >= 0):
         reject(
             f"radius={radius!r}",
             "The radius of a ball of parameters is a finite number of at least 0",

@@ -73,6 +73,7 @@ def remainder_bound(smoothness: Profile, radius: float) -> Smoothness:
 
 def subject(model: Any, X: ArrayLike | None, smoothness: Profile | None, options: dict[str, Any]) -> Subject:
     """Bring a model, with the constant that is given in place of its own."""
+    _check_options(model, options)
     if isinstance(model, LazyProblem):
         return _problem(model, X, smoothness)
     if X is None:
@@ -84,6 +85,14 @@ def subject(model: Any, X: ArrayLike | None, smoothness: Profile | None, options
     if isinstance(model, Shallow):
         return _shallow(model, _inputs(X), smoothness)
     return _adapted(model, X, smoothness, options)
+
+
+def _check_options(model: Any, options: dict[str, Any]) -> None:
+    taken = () if isinstance(model, LazyProblem | Shallow) else ("params", "output", "batched", "call")
+    others = [f"{name}={options[name]!r}" for name in options if name not in taken]
+    if others:
+        allowed = f"The options are {', '.join(taken)}, and float64 is used" if taken else "It takes no options"
+        reject(f"{', '.join(others)} for a {type(model).__name__}", allowed, "Leave it out")
 
 
 def _problem(problem: LazyProblem, X: ArrayLike | None, smoothness: Profile | None) -> Subject:
@@ -133,20 +142,28 @@ def _by_sorting(net: Shallow, X: Float[np.ndarray, "n d"]) -> Bounds:
 def _adapted(model: Any, X: ArrayLike, smoothness: Profile | None, options: dict[str, Any]) -> Subject:
     with jax.enable_x64(True):
         X = np.asarray(X)
-        X = X.astype(float) if np.issubdtype(X.dtype, np.floating) else X
+        if np.issubdtype(X.dtype, np.floating):
+            X = _finite(X.astype(float))
         adapted: Any = adapt(model, X, dtype="float64", **options)
         w0, rebuild = flatten(adapted)
         f = AllOutputs(rebuild, jnp.asarray(X))
         count = jax.eval_shape(f, w0).size // len(X)
-        profile = smoothness or _model_profile(model, X, count)
+        profile = smoothness or _model_profile(model, X, count, options)
         return Subject(f, np.asarray(w0), _by_remainder(profile), type(model).__name__)
 
 
-def _model_profile(model: Any, X: np.ndarray, count: int) -> Profile:
+def _model_profile(model: Any, X: np.ndarray, count: int, options: dict[str, Any]) -> Profile:
     if X.ndim != 2 or not np.issubdtype(X.dtype, np.floating):
         return unknown(f"no bound is known for inputs of shape {X.shape[1:]} and type {X.dtype}")
+    output = options.get("output")
+    output = output[0] if isinstance(output, tuple | list) and len(output) == 1 else output
+    if options.get("batched"):
+        return unknown("no bound is known for a model of a batch")
+    if output is not None and (isinstance(output, bool) or not isinstance(output, int)):
+        return unknown("no bound is known for a selected output")
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=float) if eqx.is_inexact_array(leaf) else leaf, model)
-    each = [certified_smoothness(model, X, output) for output in range(count)]
+    outputs = range(count) if output is None else [output]
+    each = [certified_smoothness(model, X, one) for one in outputs]
     return each[0] if count == 1 else _together(each)
 
 
@@ -173,11 +190,13 @@ def _by_remainder(profile: Profile) -> Bounds:
 
 
 def _inputs(X: ArrayLike) -> Float[np.ndarray, "n d"]:
-    X = np.asarray(X, dtype=float)
-    if X.ndim != 2 or not X.size or not np.all(np.isfinite(X)):
-        reject(
-            f"X of shape {X.shape}" + ("" if np.all(np.isfinite(X)) else " with NaN or infinity"),
-            "The inputs are (n, d), finite, n >= 1",
-            "Give one input as x[None]",
-        )
+    X = _finite(np.asarray(X, dtype=float))
+    if X.ndim != 2 or not X.size:
+        reject(f"X of shape {X.shape}", "The inputs are (n, d), n >= 1", "Give one input as x[None]")
+    return X
+
+
+def _finite(X: np.ndarray) -> np.ndarray:
+    if not np.all(np.isfinite(X)):
+        reject(f"X of shape {X.shape} with NaN or infinity", "The inputs are finite", "Remove those examples")
     return X
