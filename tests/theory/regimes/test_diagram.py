@@ -6,9 +6,12 @@ import pytest
 
 from widthwise.activations import activation
 from widthwise.report import plot
-from widthwise.theory.lazy import Shallow, follow, limit_gram, shallow_problem
+from widthwise.theory.lazy import Shallow, certify, certify_spectrum, follow, limit_gram, shallow_problem
+from widthwise.theory.lazy.examples import extremal, quadratic_problem
 from widthwise.theory.regimes import AREAS, lazy_phase_diagram
+from widthwise.theory.regimes.diagram import _crossing
 from widthwise.theory.regimes.flows import Task, departures
+from widthwise.theory.regimes.sweep import certified, certified_from
 
 
 def unit(rng, n, d=8):
@@ -189,7 +192,9 @@ BAD = {
     "unknown quantity": ({"by": "kernels"}, "kernel"),
     "unknown parameterisation": ({"parameterisation": "ntk2"}, "ntk"),
     "risk": ({"risk": 1.0}, "between|part"),
-    "seeds": ({"seeds": 0}, "at least one network"),
+    "seeds": ({"seeds": 0}, "whole number of at least 1"),
+    "class names": ({"y": ["a"] * 6}, "classes as -1 and 1"),
+    "columns": ({"y": np.stack([Y, Y], axis=1)}, r"y\[:, 0\]"),
     "words": ({"alphas": ["large"]}, "finite numbers above 0"),
     "patience": ({"patience": np.nan}, "above 0"),
 }
@@ -208,3 +213,32 @@ def test_equal_inputs_with_equal_targets_are_trained_but_never_certified():
     found = lazy_phase_diagram(X[rows], Y[rows], [100.0], [64], seeds=2)
     assert found.trained.all()
     assert not found.certified.any()
+
+
+def test_a_change_of_nothing_crosses_at_the_grid_point():
+    places = np.array([1.0, 4.0, 16.0])
+    assert _crossing(places, np.array([0.5, 0.0, 0.0]), 0.1) == 4.0
+    assert _crossing(places, np.array([1.0, 0.01, 0.0]), 0.1) == pytest.approx(2.0)
+
+
+def test_the_certificate_without_a_search_counts_the_rounding_of_the_jacobian():
+    """A third singular value as small as rounding, and targets that it does not see."""
+    B = np.zeros((3, 7, 7))
+    B[0, 0, 0] = -1e-3
+    for small in (1e-12, 3e-14):
+        J = np.diag([1.0, 1.0, small]) @ np.eye(3, 7)
+        for size in np.geomspace(1e-17, 1e-5, 7):
+            problem = quadratic_problem(J, small * B, np.array([size, size, 0.0]))
+            assert certified(problem) == (certify(problem).certified or certify_spectrum(problem).certified)
+
+
+def test_networks_that_are_certified_on_windows_apart_have_no_common_alpha():
+    above, between = extremal(y=3.0).moved(0.1 * np.eye(7)[0]), extremal(y=1.0).moved(0.5 * np.eye(7)[0])
+    # |f0 - y/alpha| is at most sigma^2/2: alpha of at least 6, and in [2, 4].
+    assert [certified_from([one], "drawn") for one in (above, between)] == pytest.approx([6.0, 2.0])
+    assert certified_from([above, between], "drawn") == np.inf
+
+
+def test_it_has_a_short_repr(found):
+    assert repr(found[0]).startswith("LazyPhaseDiagram(tanh networks")
+    assert len(repr(found[0])) < 160

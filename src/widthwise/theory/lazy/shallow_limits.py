@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation
 from widthwise.numerics import Estimate, reject
@@ -21,7 +22,8 @@ from .lipschitz import shallow as certified
 def limit_gram(X, activation: Activation) -> Estimate:
     r"""$\bar K = G\circ E[\sigma'(v^\top x)\sigma'(v^\top x')]$, the limit of $K/(\gamma^2m)$, with its error.
 
-    The expectation comes from the activation's Gaussian dual.
+    The expectation comes from the activation's Gaussian dual. The error of one without a closed form is relative to
+    $\sup|\sigma'|^2$ where that is finite: quadrature can miss a narrow slope, and its own values with it.
     """
     X = jnp.asarray(X, dtype=float)
     norms = jnp.linalg.norm(X, axis=1)
@@ -30,7 +32,9 @@ def limit_gram(X, activation: Activation) -> Estimate:
 
     value, error = _mean_slopes(units, norms**2, activation)
     G = np.asarray(X @ X.T)
-    return Estimate(G * np.asarray(value), np.abs(G) * np.asarray(error) * float(jnp.max(value)))
+    known = activation.closed is not None or not math.isfinite(activation.slope_bound)
+    largest = float(jnp.max(value)) if known else activation.slope_bound**2
+    return Estimate(G * np.asarray(value), np.abs(G) * np.asarray(error) * largest)
 
 
 @eqx.filter_jit
@@ -42,6 +46,22 @@ def _mean_slopes(units: Float[Array, "n d"], variances: Float[Array, " n"], acti
 
     row = jax.vmap(pair, in_axes=(None, 0, None, 0))
     return jax.vmap(row, in_axes=(0, None, 0, None))(units, units, variances, variances)
+
+
+def demand_targets(y: ArrayLike) -> np.ndarray:
+    """Targets as numbers, one column of them (n, 1) as (n,); refuses what are no numbers.
+
+    >>> demand_targets([[1], [-1]]).tolist()
+    [1.0, -1.0]
+    """
+    found = np.asarray(y)
+    if found.dtype.kind not in "buif":
+        reject(
+            f"targets y of type {found.dtype}, such as {found.ravel()[:1].tolist()}",
+            "Targets are real numbers",
+            "Give two classes as -1 and 1",
+        )
+    return np.asarray(found.ravel() if found.ndim == 2 and found.shape[1] == 1 else found, dtype=float)
 
 
 def singular_limits(X, activation: Activation) -> Estimate:

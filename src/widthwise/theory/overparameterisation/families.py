@@ -23,6 +23,7 @@ from .runs import evaluate
 # The readout: every neuron with both signs, so that f = 0 at the start; independent signs; uniform on [-1, 1].
 INITS = ("mirrored", "signs", "uniform")
 _CHUNK = 4096
+_DOUBT = 1e-9  # errors above this part of the largest eigenvalue are more than rounding
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,29 @@ def singular(X: Float[np.ndarray, "n d"], K: Float[np.ndarray, "n n"], error: fl
     norms = np.linalg.norm(X, axis=1)
     if not norms.all():
         return told + f"input {int(np.argmin(norms))} is zero"
-    units = X / norms[:, None]
-    cosines = np.triu(units @ units.T, 1)
-    first, second = (int(one) for one in np.unravel_index(np.argmax(np.abs(cosines)), cosines.shape))
-    gap = np.linalg.norm(units[first] - math.copysign(1.0, cosines[first, second]) * units[second])
-    if gap < 1e-6:
-        how = (
-            "equal"
-            if np.allclose(X[first], X[second], rtol=1e-6)
-            else "opposite"
-            if cosines[first, second] < 0
-            else "parallel"
+    found, known = _on_one_line(X, norms), error <= _DOUBT * values[-1]
+    if found is not None and (known or found[2] == "equal"):
+        return told + f"inputs {found[0]} and {found[1]} are {found[2]}"
+    if not known:
+        return (
+            f"the limiting kernel is known to +-{error:.2g} only for inputs of norm up to {norms.max():.3g}; "
+            "scale the inputs, or use erf"
         )
-        return told + f"inputs {first} and {second} are {how}"
     count = int(np.sum(values <= error))
     return told + f"{count} of its {len(K)} directions are lost, by an activation of few degrees or by too many inputs"
+
+
+def _on_one_line(X: Float[np.ndarray, "n d"], norms: Float[np.ndarray, " n"]) -> tuple[int, int, str] | None:
+    """The two inputs that are nearest to one line, and how they lie on it; None where they do not."""
+    if len(X) < 2:
+        return None
+    units = X / norms[:, None]
+    cosines = units @ units.T
+    pairs = np.triu_indices(len(X), 1)
+    nearest_pair = np.argmax(np.abs(cosines[pairs]))
+    first, second = (int(rows[nearest_pair]) for rows in pairs)
+    side = math.copysign(1.0, cosines[first, second])
+    if np.linalg.norm(units[first] - side * units[second]) >= 1e-6:
+        return None
+    equal = np.allclose(X[first], X[second], rtol=1e-6)
+    return first, second, "equal" if equal else "opposite" if side < 0 else "parallel"

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation
 from widthwise.activations import activation as find_activation
-from widthwise.numerics import nearest, reject
+from widthwise.numerics import demand_count, nearest, reject
+from widthwise.theory.lazy.shallow_limits import demand_targets
 
 from .families import Family
 from .measured import CRITERIA, MeasuredWidth, measured_width, told
@@ -25,8 +26,8 @@ class WidthNeeded:
     """The widths of all theorems and the measured one, side by side; prints as a table.
 
     ``theorems`` and ``measured`` (None where it was left out), ``family``: activation and initialisation, ``count`` and
-    ``dim`` those of the inputs, ``lambda0`` and ``kappa`` of the limiting kernel: its least eigenvalue,
-    and the root of the ratio of the largest to it.
+    ``dim`` those of the inputs, ``lambda0`` and ``kappa`` of the limiting kernel: its least eigenvalue, 0 where that is
+    not above its error, and the root of the ratio of the largest to it.
     """
 
     theorems: tuple[TheoremWidth, ...]
@@ -50,12 +51,13 @@ class WidthNeeded:
 
     def __str__(self) -> str:
         rows = [("", "by the limit", "on samples", "then"), *(_row(one) for one in self.theorems)]
-        if self.measured is not None:
-            rows.append(("measured", told(self.measured), f"{self.measured.values.shape[1]} seeds", self.measured.says))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [_head(self)]
         for label, limit, sampled, says in rows:
             lines.append(f"{label:<{widths[0]}}  {limit:>{widths[1]}}  {sampled:>{widths[2]}}  {says}".rstrip())
+        if self.measured is not None:
+            count = self.measured.values.shape[1]
+            lines.append(f"measured on {count} seeds: {told(self.measured)}; then {self.measured.says}")
         reasons = {one.reason for one in self.theorems if one.reason}
         for reason in sorted(reasons):
             lines.append(f"not applicable, because {reason}")
@@ -76,8 +78,8 @@ def _head(seen: WidthNeeded) -> str:
 def _row(one: TheoremWidth) -> tuple[str, str, str, str]:
     label = f"{one.claim_id} {one.name}"
     if not one.applies:
-        return label, "n/a", "", ""
-    sampled = "" if one.sampled is None else f"{one.sampled.value:,.0f} ± {one.sampled.error:,.0f}"
+        return label, "n/a", "-", "-"
+    sampled = "-" if one.sampled is None else f"{one.sampled.value:,.0f} ± {one.sampled.error:,.0f}"
     return label, _number(one.width), sampled, one.says
 
 
@@ -106,7 +108,7 @@ def width_needed(
     networks.
 
     Args:
-        X, y: inputs (n, d) and targets (n,), as the network gets them.
+        X, y: inputs (n, d) and targets (n,) or (n, 1), as the network gets them.
         activation: a name, an ``Activation`` or a function.
         init: of the readout a, "mirrored" ($\pm1$ in pairs, so that f = 0 at the start), "signs" ($\pm1$) or "uniform"
             (on [-1, 1]).
@@ -145,12 +147,12 @@ def width_needed(
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-    X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
+    X, y = np.asarray(X, dtype=float), demand_targets(y)
     if X.ndim != 2 or y.shape != X.shape[:1] or not X.size:
         reject(
             f"X of shape {X.shape}, y of shape {y.shape}",
             "They are (n, d) and (n,), neither empty",
-            "Give one number per row of X; classes as -1 and 1",
+            "Give one number per row of X, classes as -1 and 1; of several columns of targets one, y[:, 0]",
         )
     for name, part in (("X", X), ("y", y)):
         if not np.all(np.isfinite(part)):
@@ -168,7 +170,5 @@ def _options(criterion: str, threshold: float, seeds: int, widest: int) -> None:
         )
     if not 0 < threshold < math.inf:
         reject(f"threshold={threshold}", "A threshold is a positive number", "Give for example 0.1")
-    if seeds < 2 or widest < 16:
-        reject(
-            f"seeds={seeds}, widest={widest}", "At least 2 seeds and a width of 16", "Leave them out for the defaults"
-        )
+    demand_count("seeds", seeds, least=2)
+    demand_count("widest", widest, least=16)

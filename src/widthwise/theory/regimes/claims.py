@@ -199,9 +199,9 @@ def _drift(h: float, kappa: float) -> float:
 
 def _predict_inside(setup: Any, change: Callable[[float, float], float] = kernel_change_bound) -> Estimate:
     found = problems(setup)
-    value = stack(np.full(len(one.times), change(min(1.0, one.h), one.tangency.kappa)) for one in found)
+    value = stack(np.full(len(one.times), change(min(1.0, certify(one).h), one.tangency.kappa)) for one in found)
     # A distance wrong by e changes the kernel by 2 sigma_max beta e (1 + q/kappa) at most, below 4 beta e / sigma_max.
-    errors = [4.0 * one.smoothness(0.0).value * follow(one).error / one.tangency.sigma_max for one in found]
+    errors = [4.0 * certify(one).smoothness.value * follow(one).error / one.tangency.sigma_max for one in found]
     return Estimate(value, stack(np.full(len(one.times), e) for one, e in zip(found, errors, strict=True)))
 
 

@@ -27,7 +27,8 @@ class LazyPhaseDiagram:
     ``h`` $2\beta r_0/(\alpha\sigma_{min}^2)$ (infinite without full rank or bounded curvature); ``certified``, whether
     LAZY-C1 or LAZY-C2 applies; ``kernel``, ``gap``, ``movement``, ``function``, ``left`` and ``time`` as in
     ``Departure``; ``threshold``: lazy is what stays below it in the quantity ``by``; ``risk``: to which part of the
-    initial risk was trained; ``certified_from`` (w,) the smallest $\alpha/\ell$ at which LAZY-C1 applies to every seed.
+    initial risk was trained; ``certified_from`` (w,) the smallest $\alpha/\ell$ at which LAZY-C1 applies to every seed,
+    infinite where there is none; outputs that are ``"drawn"`` are certified on a window of $\alpha/\ell$ from there.
     """
 
     label_scales: Float[np.ndarray, " k"]
@@ -88,11 +89,16 @@ class LazyPhaseDiagram:
         worst = np.max(np.where(self.along(self.trained), self.along(self.measured), np.inf), axis=-1)
         return np.array([_crossing(self.ratios, column, self.threshold) for column in worst.T])
 
+    def __repr__(self) -> str:
+        shape = f"{len(self.label_scales)} label scales, {len(self.alphas)} alphas, {len(self.widths)} widths"
+        return f"LazyPhaseDiagram({self.name}, {shape}, {self.left.shape[-1]} seeds)"
+
     def __str__(self) -> str:
         reached = np.all(self.along(self.trained), axis=-1)
+        count = self.left.shape[-1]
         letters = np.where(reached, np.vectorize(lambda area: area[0].upper())(self.along(self.areas)), "r")
         lines = [
-            f"{self.name}: {self.left.shape[-1]} networks a point, trained to {self.risk:g} of the initial risk; "
+            f"{self.name}: {count} network{'s' * (count > 1)} a point, trained to {self.risk:g} of the initial risk; "
             f"lazy is a {MEASURES[self.by]} below {self.threshold:g}.",
             "C certified lazy, M measured lazy, R rich (r: not every network got to the risk); the width goes to the "
             "right, alpha / label scale downwards.",
@@ -120,7 +126,7 @@ def _crossing(places: np.ndarray, values: np.ndarray, level: float) -> float:
     last = above[-1]
     if last == len(places) - 1:
         return float("nan")
-    if not np.isfinite(values[last]):
+    if not np.isfinite(values[last]) or values[last + 1] <= 0:  # no power law runs through these
         return float(places[last + 1])
     x, z = np.log(places[last : last + 2]), np.log(values[last : last + 2])
     return float(np.exp(x[0] + (np.log(level) - z[0]) / (z[1] - z[0]) * (x[1] - x[0])))

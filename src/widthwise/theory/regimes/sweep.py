@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike
 from widthwise.activations import Activation
 from widthwise.activations import activation as resolve
 from widthwise.measure import LAZY
-from widthwise.numerics import nearest, reject
+from widthwise.numerics import demand_count, nearest, reject
 
 from ..lazy import LazyProblem, Shallow, certify, draw_shallow, shallow_problem
+from ..lazy.certificates import in_steps
+from ..lazy.shallow_limits import demand_targets
 from ..lazy.spectral import integrals, smallest_ball
 from .diagram import MEASURES, LazyPhaseDiagram, ratios
 from .flows import Task, departures
@@ -53,7 +55,7 @@ def lazy_phase_diagram(
 
     Args:
         X: inputs (n, d).
-        y: targets (n,).
+        y: targets (n,), or one column of them.
         alphas: factors $\alpha$ on the output.
         widths: numbers m of neurons.
         label_scales: factors $\ell$ on the targets.
@@ -78,12 +80,12 @@ def lazy_phase_diagram(
     >>> found.areas[0, :, 0].tolist()
     ['rich', 'certified lazy']
     """
-    data = [np.asarray(part, dtype=float) for part in (X, y, X if X_test is None else X_test)]
+    inputs = [np.asarray(part, dtype=float) for part in (X, X if X_test is None else X_test)]
+    data = [inputs[0], demand_targets(y), inputs[1]]
     _check_data(data[0], data[1], data[2], start)
     given = {"alphas": alphas, "widths": widths, "label_scales": label_scales}
     grid = {name: _demand_places(name, values) for name, values in given.items()}
-    if isinstance(seeds, bool) or seeds < 1:
-        reject(f"seeds={seeds}", "At every point at least one network is trained", "Give for example seeds=4")
+    seeds = demand_count("seeds", seeds, least=1)
     _demand_positive(threshold=threshold, patience=patience, risk=risk)
     _demand_options(start, by, risk, grid["widths"])
     with jax.enable_x64(True):
@@ -151,7 +153,7 @@ def _column(sweep: _Sweep, width: int, places: np.ndarray, tick: Callable[[int],
     """Everything at one width: arrays (q, r) over the ratios and the networks."""
     nets = sweep.networks(width)
     problems = [sweep.problem(net) for net in nets]
-    edge = max(certify(one).threshold for one in problems)
+    edge = certified_from(problems, sweep.start)
     W, readout = jnp.stack([net.W for net in nets]), jnp.stack([net.scale * net.signs for net in nets])
     centred = jnp.asarray(float(sweep.start == "centred"))
     rows = []
@@ -165,6 +167,22 @@ def _column(sweep: _Sweep, width: int, places: np.ndarray, tick: Callable[[int],
     return found | {"certified_from": edge}
 
 
+def certified_from(problems: list[LazyProblem], start: str) -> float:
+    r"""The smallest $\alpha$ at which LAZY-C1 applies to all problems; infinite where there is none.
+
+    Where outputs start elsewhere than at zero it applies to each on a window of $\alpha$, and these may not meet.
+
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> round(certified_from([extremal(y=0.5), extremal(y=1.0)], "centred"), 6)
+    2.0
+    """
+    edge = max(certify(one).threshold for one in problems)
+    if start != "drawn" or not 0 < edge < math.inf:
+        return edge
+    beyond = (1 + 1e-9) * edge  # at the edge itself rounding decides
+    return edge if all(certify(one.at(beyond)).certified for one in problems) else math.inf
+
+
 def certified(problem: LazyProblem) -> bool:
     """Whether LAZY-C1 or LAZY-C2 applies, without the search for the smallest alpha of the latter.
 
@@ -176,7 +194,8 @@ def certified(problem: LazyProblem) -> bool:
     if ball.certified or not math.isfinite(ball.h) or not ball.smoothness.certified:
         return ball.certified
     flow = integrals(problem).over(problem.alpha)
-    return smallest_ball(problem.tangency.sigma, flow, problem.smoothness) is not None
+    seen = problem.tangency
+    return smallest_ball(seen.sigma, flow, in_steps(problem.smoothness), seen.rounding) is not None
 
 
 def _power(word: str | float) -> float:
@@ -224,7 +243,7 @@ def _check_data(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, start: str) ->
         reject(
             f"X of shape {X.shape}, y of shape {y.shape}, X_test of shape {X_test.shape}",
             "They are (n, d), (n,) and (q, d), none empty",
-            "Give one target for each row of X",
+            "Give one target for each row of X; of several columns of targets one, y[:, 0]",
         )
     for name, part in (("X", X), ("y", y), ("X_test", X_test)):
         if not np.all(np.isfinite(part)):
