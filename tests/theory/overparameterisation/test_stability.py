@@ -19,6 +19,8 @@ from widthwise.theory.overparameterisation.examples import (
     single,
 )
 from widthwise.theory.overparameterisation.runs import look
+from widthwise.theory.overparameterisation.sphere_claims import CLAIMS as SPHERE_CLAIMS
+from widthwise.theory.overparameterisation.sphere_claims import Sphere
 from widthwise.theory.overparameterisation.stability import Sizes, sizes_of
 from widthwise.theory.overparameterisation.stability_claims import CLAIMS
 from widthwise.theory.overparameterisation.width_claims import CLAIMS as WIDTH_CLAIMS
@@ -215,3 +217,17 @@ def test_runs_are_measured_in_double_precision_whatever_the_default_is():
     with jax.enable_x64(False):
         same = Run(run.net, run.X, run.y, run.times, run.weights)
         assert np.array_equal(same.grams, run.grams)
+
+
+@pytest.mark.parametrize("claim", ["LAZY-39", "LAZY-41", "LAZY-42", "LAZY-42c", "LAZY-43"])
+def test_claims_about_flows_refuse_other_runs(claim):
+    flow = mirrored_run()
+    steps = Run(flow.net, flow.X, flow.y, flow.times, flow.weights)
+    assert flow.flow
+    assert "is about gradient flow" in str(check(CLAIM[claim], steps))
+
+
+@pytest.mark.parametrize(("claim", "count"), [("LAZY-29", 17), ("LAZY-30", 9)])
+def test_exponents_on_the_sphere_need_few_inputs(claim, count):
+    verdict = check(next(one for one in SPHERE_CLAIMS if one.id == claim), Sphere(count=count, dim=20))
+    assert f"neurons are few for {count} inputs" in verdict.reasons[0]

@@ -33,6 +33,8 @@ class Run:
             gradient descent the number of steps times the rate.
         weights: (k, N, d), the first of them those of ``net``.
         error: a bound on the error of a displacement by the integration, 0 for what was recorded elsewhere.
+        flow: whether it follows the gradient flow within that error, as what `record` makes does; claims about flows
+            are not applied to other runs.
 
     Raises ``ValueError`` for shapes that do not fit, numbers that are not finite, and a run that starts elsewhere.
 
@@ -51,6 +53,7 @@ class Run:
     times: np.ndarray
     weights: np.ndarray
     error: float = 0.0
+    flow: bool = False
 
     def __post_init__(self):
         for name in ("X", "y", "times", "weights"):
@@ -126,7 +129,7 @@ def record(net: Shallow, X: ArrayLike, y: ArrayLike, times: ArrayLike, tolerance
             return velocity(net, X, y, start + v.reshape(start.shape)).ravel()
 
         steps, _, error = solve(field, start.size, times, unit, tolerance)
-    return Run(net, X, y, times, start + steps.reshape(-1, *start.shape), error)
+    return Run(net, X, y, times, start + steps.reshape(-1, *start.shape), error, flow=True)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def sphere_numbers(net: Shallow, X: Float[np.ndarray, "n d"], y: Float[np.ndarra
 def sphere_bounds(
     count: int, dim: int, width: int, s: str | Activation = "tanh", chance: float = CHANCE
 ) -> SphereNumbers:
-    r"""Bounds that hold but with four times this ``chance``, whatever the width.
+    r"""Bounds that hold but with five times this ``chance``, whatever the width.
 
     $r_0 \le \sqrt n\big(1+\sup|\sigma|\sqrt{2\ln(2n/\delta)}\big)$ by Hoeffding's inequality; with $t =
     \sqrt{2\ln(1/\delta)}$, $\|X\| \le \sqrt n+\sqrt d+t$ and $\max\|x_i\| \le \sqrt d+\sqrt{2\ln(n/\delta)}$:

@@ -4,6 +4,7 @@ Legend: as in ``sphere``; $w_\infty$ and $u_\infty$ the ends of the flow and of 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -62,6 +63,16 @@ def _laziness(setup: Sphere, key) -> np.ndarray:
 def _predict_exponent(setup: Sphere, exponent: float = -0.5, widths: tuple[float, ...] = _WIDTHS) -> Estimate:
     # The fit has the 1/m term; the next one, (n/m)^2, is left and bends the line by that much at most.
     return Estimate(exponent, (setup.count / widths[0]) ** 2)
+
+
+def _few_for(widths: tuple[float, ...]) -> Callable[[Sphere], str | None]:
+    def few(setup: Sphere) -> str | None:
+        """The least of the widths is many times the number of inputs."""
+        if setup.count <= widths[0] / 4:
+            return None
+        return f"the exponent does not show because {widths[0]:g} neurons are few for {setup.count} inputs"
+
+    return few
 
 
 # The bounds in n and d
@@ -162,7 +173,7 @@ CLAIMS = (
         predict=_predict_exponent,
         measure=_laziness,
         relation=Scaling(sizes=_WIDTHS),
-        assumptions=(_smooth,),
+        assumptions=(_smooth, _few_for(_WIDTHS)),
         draws=16,
         mutants=(
             Mutant("1/m in the gradient", {"predict": partial(_predict_exponent, exponent=-1.0)}),
@@ -203,7 +214,7 @@ CLAIMS = (
         predict=partial(_predict_exponent, widths=_NARROW),
         measure=_couplings,
         relation=Scaling(sizes=_NARROW),
-        assumptions=(_smooth,),
+        assumptions=(_smooth, _few_for(_NARROW)),
         draws=8,
         mutants=(
             Mutant("the first-order bound", {"measure": _first_orders, "relation": Scaling(sizes=_WIDTHS)}),

@@ -39,6 +39,13 @@ def positive(setup: Setup) -> str | None:
     return None
 
 
+def flowing(setup: Setup) -> str | None:
+    """The run follows the gradient flow, as descent in steps does not."""
+    if all(run.flow for run in demand_runs(setup)):
+        return None
+    return "it is about gradient flow, which the run is not known to follow; record(net, X, y, times) follows it"
+
+
 def stack(rows: list) -> np.ndarray:
     """All rows in one array."""
     return np.concatenate([np.ravel(row) for row in rows])
@@ -232,7 +239,7 @@ CLAIMS = (
         predict=_decay,
         measure=_losses,
         relation=AtMost(),
-        assumptions=(positive,),
+        assumptions=(positive, flowing),
         mutants=(
             Mutant("twice the rate", {"predict": partial(_decay, rate=2.0)}),
             Mutant("time not divided by n", {"predict": partial(_decay, clock=lambda run: 1.0)}),
@@ -271,7 +278,7 @@ CLAIMS = (
         predict=_predict_travel,
         measure=_travels,
         relation=AtMost(),
-        assumptions=(smooth, positive),
+        assumptions=(smooth, positive, flowing),
         mutants=(
             Mutant("root of two lost", {"predict": partial(_predict_travel, root=math.sqrt(0.5))}),
             Mutant("1/N for its root", {"predict": _predict_short_travel}),
@@ -291,7 +298,7 @@ CLAIMS = (
         predict=_predict_invariants,
         measure=_measure_invariants,
         relation=AtMost(),
-        assumptions=(smooth, positive),
+        assumptions=(smooth, positive, flowing),
         derived_here=True,
         mutants=(
             Mutant("the largest eigenvalue stops the clock", _wrong(kernel=_largest_at)),

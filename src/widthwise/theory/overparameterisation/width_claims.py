@@ -4,6 +4,7 @@ Legend: as in ``runs`` and ``stability``.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 
 from widthwise.claims import AtMost, Claim, Equal, Mutant
 from widthwise.numerics import Estimate
-from widthwise.theory.lazy import BallBounds, shallow_problem
+from widthwise.theory.lazy import BallBounds, Smoothness, certify, shallow_problem
 
 from .examples import STEEPEST, lecture_case, mirrored_run, single
 from .runs import Run, demand_runs
 from .stability import sizes_of, sufficient_width
-from .stability_claims import positive, smooth, stack
+from .stability_claims import flowing, positive, smooth, stack
 from .stopping import reach
 
 Setup = Any
@@ -108,8 +109,20 @@ def _predict_width(setup: Setup, condition: str = "data") -> Estimate:
 
 
 def _measure_width(setup: Setup, key) -> np.ndarray:
-    r"""$Nh^2$ with the h of the differentiated network, so that h = 1 at this width."""
-    return np.array([run.width * shallow_problem(run.net, run.X, run.y).h ** 2 for run in demand_runs(setup)])
+    return np.array([_certified_from(run) for run in demand_runs(setup)])
+
+
+def _certified_from(run: Run) -> float:
+    r"""$Nh^2$ with the h of the differentiated network, nan unless it is certified just above this width only."""
+    problem = shallow_problem(run.net, run.X, run.y)
+    width = run.width * problem.h**2
+
+    def holds(other: float) -> bool:
+        """Of a network of another width with this kernel and these outputs."""
+        beta = problem.smoothness(0.0).value * np.sqrt(run.width / other)
+        return certify(replace(problem, smoothness=Smoothness(float(beta), True))).certified
+
+    return width if holds((1 + 1e-6) * width) and not holds((1 - 1e-6) * width) else float("nan")
 
 
 def _covered() -> tuple[Run, ...]:
@@ -136,7 +149,7 @@ CLAIMS = (
         predict=_consequences,
         measure=_outcomes,
         relation=AtMost(),
-        assumptions=(smooth, positive, _wide("du")),
+        assumptions=(smooth, positive, flowing, _wide("du")),
         mutants=(
             Mutant(
                 "two powers of lambda_0 lost",
@@ -179,7 +192,7 @@ CLAIMS = (
         predict=_ball_consequences,
         measure=_ball_outcomes,
         relation=AtMost(),
-        assumptions=(smooth, positive, _wide("simple")),
+        assumptions=(smooth, positive, flowing, _wide("simple")),
         derived_here=True,
         mutants=(
             Mutant(
