@@ -121,6 +121,36 @@ def test_a_condition_number_of_1e5():
     assert flow.error < 1e-4
 
 
+@pytest.mark.parametrize(("alpha", "times"), [(1.0, [1e3, 1e6]), (3.0, [1e6, 1e17])])
+def test_directions_slower_than_the_rounding_of_the_fastest(alpha, times):
+    """Squares of singular values 1e16 apart: the kernel does not tell the second one from 0, the slope does."""
+    s, y = np.array([1.0, 1e-8]), np.array([1.0, 1.0])
+    way = y / alpha * -np.expm1(-np.multiply.outer(np.array(times), s**2)) / s
+    words = {"alpha": alpha, "times": times, "rate": alpha**2}
+    f = parabolas(s, np.zeros(2))
+    twin = tangent_flow(f, np.zeros(2), TURN @ y, **words)
+    flow = gradient_flow(f, np.zeros(2), TURN @ y, method="exponential", **words)
+    for one in (twin, flow):
+        assert np.max(np.abs(one.displacements - way)) <= one.error
+        assert np.max(np.abs(one.displacements[0] - way[0])) < 1e-6
+    assert flow.error < 1e-5 * way[-1, 1]
+
+
+def test_outputs_that_cannot_be_reached_do_not_drift():
+    """Equal inputs with different labels: their residual stays, and its rounding is damped."""
+    twice, y = Partial(lambda w: jnp.array([0.3, 0.3]) * w), np.array([1.0, 2.0])
+    flow = tangent_flow(twice, [0.0], y, times=[1e9])
+    assert abs(flow.displacements[0, 0] - 5.0) < 1e-14
+    assert np.allclose(flow.residuals[0], [0.5, -0.5], rtol=0, atol=1e-14)
+
+
+def test_stiffness_beside_the_gradient_is_seen():
+    """The fastest direction, at rest at the start, would cost the explicit method 252,000 steps."""
+    flow = gradient_flow(parabolas(np.array([1.0, 300.0]), np.zeros(2)), np.zeros(2), TURN[:, 0], times=[14.0])
+    assert flow.method == "exponential"
+    assert abs(flow.displacements[0, 0] + np.expm1(-14.0)) <= flow.error
+
+
 @pytest.mark.slow
 def test_the_method_is_chosen_by_stiffness():
     for fastest, method in ((1e5, "exponential"), (10.0, "runge-kutta")):

@@ -72,6 +72,17 @@ def test_the_error_bound_follows_the_tolerance():
     assert flow.error < 1e-7
 
 
+def test_the_tolerance_does_not_grow_with_what_cannot_be_reached():
+    """Labels of one input that differ by far more than their mean: two outputs, and the flow of that mean alone."""
+    mean, curved = 1e-6, parabola(1.0, -6e3)
+    twice = Partial(lambda f, w: jnp.concatenate([f(w), f(w)]), curved)
+    flow = gradient_flow(twice, [0.0], [mean - 1, mean + 1], times=[0.3, 3.0])
+    h = -1.2e4 * mean
+    left = mean * (1 - h) / (np.exp((1 - h) * 2 * flow.times) - h)
+    assert flow.error < 1e-6 * mean
+    np.testing.assert_allclose(flow.distances, (np.sqrt(1 + 1.2e4 * (mean - left)) - 1) / 6e3, rtol=0, atol=flow.error)
+
+
 def test_a_critical_point_is_not_left():
     flow = gradient_flow(parabola(1.0, 1.0), [1.0], [0.7], times=TIMES)
     assert flow.code is FlowCode.SUCCESSFUL

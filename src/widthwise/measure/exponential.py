@@ -4,7 +4,8 @@ Legend: $g = \alpha f$, residual $r = g(w) - y$, $G$ (n, p) the Jacobian of g at
 $GG^\top = Q\,\mathrm{diag}(\mu)\,Q^\top$, flow $\dot w = F(w) = -\tfrac1{\text{rate}}J_g(w)^\top r$ in units of
 1/rate. Each vector of parameters is split in two, $v = G^\top Qa + v^\perp$ with $Gv^\perp = 0$: along the kernel
 the linear part $A = -G^\top G/\text{rate}$ decays each coordinate of a at its rate $\lambda = \mu/\text{rate}$,
-across it A is zero. Neither G nor anything else of the size (n, p) is held.
+across it A is zero. Across lie also the directions whose $\mu$ is lost in the rounding of the largest: there A is
+taken for 0, and what they do is found as what the kernel's change does. Nothing of the size (n, p) is held.
 
 A step from $w_n$ writes $F(w_n + \Delta) = A\Delta + \sum_{k \ge 0} d_k\theta^k$, $\theta$ the part of the step h
 that is done, and then $\Delta(\theta) = h\sum_k k!\,\theta^{k+1}\varphi_{k+1}(\theta hA)\,d_k$ exactly. Here
@@ -188,8 +189,8 @@ def attempt(f: Callable, y: Array, numbers: Numbers, basis: Basis, w: Array, fre
     """One step of size h from w, on the linear part of ``basis``; ``fresh`` where that is the one at w."""
     maps, rates = _around(f, y, numbers, basis, w), basis.values / numbers.rate
     start = maps.field(w)
-    pieces = first(basis, maps.residual, numbers)
-    rest = start - maps.pull(basis.vectors @ pieces.along[0])
+    pieces = _first(basis, maps, numbers)
+    rest = start - maps.pull(basis.vectors @ pieces.along[0]) - pieces.across[0]
     along, across = _split(basis, maps, jnp.where(fresh, 0.0, rest))
     pieces = Pieces(pieces.along.at[0].add(along), pieces.across.at[0].add(across))
     points, inverses = (jnp.asarray(table) for table in _tables())
@@ -211,8 +212,7 @@ def attempt(f: Callable, y: Array, numbers: Numbers, basis: Basis, w: Array, fre
     error, moved = _compared(basis, rates, pieces, before, h)
     lengths = jax.vmap(lambda one: _length(one, basis, rates, h, jnp.ones(())))(_stacked(pieces, before))
     error = jnp.maximum(error, jnp.abs(lengths[0] - lengths[1]))
-    # What rounding leaves of F is not damped across the kernel.
-    noise = 16.0 * float(np.finfo(float).eps) * h * jnp.linalg.norm(start)
+    noise = h * (16.0 * float(np.finfo(float).eps) * jnp.linalg.norm(start) + _undamped(basis, maps, numbers))
     return Step(pieces, maps.pull(basis.vectors @ moved[0]) + moved[1], lengths[0], error, noise)
 
 
@@ -229,11 +229,27 @@ def _compared(basis: Basis, rates: Array, pieces: Pieces, before: Pieces, h: Arr
     return jnp.max(sizes), (along[2], across[2])
 
 
-def first(basis: Basis, residual: Array, numbers: Numbers) -> Pieces:
+def _first(basis: Basis, maps: _Map, numbers: Numbers) -> Pieces:
     r"""The coefficients of the linear model: $d_0 = -\tfrac1{\text{rate}}G^\top r$, all others zero."""
-    moving = jnp.where(basis.values > 0, basis.vectors.T @ residual, 0.0)
-    along = jnp.zeros((SWEEPS + 1, residual.size)).at[0].set(-moving / numbers.rate)
-    return Pieces(along, jnp.zeros((SWEEPS + 1, basis.at.size)))
+    moving = -(basis.vectors.T @ maps.residual) / numbers.rate
+    slow = maps.pull(basis.vectors @ jnp.where(basis.values > 0, 0.0, moving))
+    # Roundings of the slow ones are large beside them, and not theirs: they decay along the kernel.
+    along, across = _split(basis, maps, slow)
+    along = along + jnp.where(basis.values > 0, moving, 0.0)
+    return Pieces(*(jnp.zeros((SWEEPS + 1, part.size)).at[0].set(part) for part in (along, across)))
+
+
+def _undamped(basis: Basis, maps: _Map, numbers: Numbers) -> Array:
+    """The rounding of the slope, per time, that a residual leaves which hardly decays."""
+    staying = jnp.linalg.norm(jnp.where(basis.values > 0, 0.0, basis.vectors.T @ maps.residual))
+    return 16.0 * float(np.finfo(float).eps) * jnp.sqrt(jnp.max(basis.values)) * staying / numbers.rate
+
+
+@eqx.filter_jit
+def linear(f: Callable, y: Array, numbers: Numbers, basis: Basis) -> tuple[Pieces, Float[Array, ""]]:
+    """The coefficients of the linear model at the point of ``basis``, and what rounding does to it per time."""
+    maps = _around(f, y, numbers, basis, basis.at)
+    return _first(basis, maps, numbers), _undamped(basis, maps, numbers)
 
 
 @eqx.filter_jit

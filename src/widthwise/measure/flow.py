@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 from widthwise.numerics import reject
 
 from .exponential import Numbers
-from .flow_explicit import explicit_flow
+from .flow_explicit import explicit_flow, largest_eigenvalue
 from .flow_result import Flow, FlowCode
 from .flow_steps import Problem, Walk, tangent_walk, walk
 
@@ -53,7 +53,8 @@ def gradient_flow(
         alpha: the factor on the output, above 0.
         times: increasing times (k,) above 0 at which to save, in units of 1/rate.
         rate: the inverse unit of time; $\alpha^2\sigma_{min}^2$ makes the slowest direction decay like $e^{-\tau}$.
-        rtol: the tolerance of one step relative to $\|r_0\|^2/\|J^\top r_0\|$, a lower bound on the way to go;
+        rtol: the tolerance of one step relative to $\|J^\top r_0\|/\|Jg\|^2$, g the direction of $J^\top r_0$: the way
+            to the least loss along g of the map made linear, at most $\|J^+r_0\|$, that to its least loss of all;
             where rounding of the parameters disturbs a step by more, the tolerance is that.
         max_steps: give up after so many steps.
         least_step: steps, in the unit of times, are not made smaller than this, whatever the tolerance asks for. A
@@ -86,8 +87,12 @@ def gradient_flow(
         if speed == 0.0:
             return _at_rest(f, w0, y, alpha, times, rate, keep)
         tolerance = max(rtol * scale, _rounding(w0, alpha))
-        stiff = alpha**2 * fastest * times[-1] / rate > _STIFF and y.size <= _LARGEST_KERNEL
-        if method == "exponential" or (method == "auto" and stiff and least_step == 0.0):
+        if method == "auto" and least_step == 0.0 and y.size <= _LARGEST_KERNEL:
+            slow = _STIFF / (alpha**2 * times[-1] / rate)
+            # The curvature along the gradient can miss the largest one, and costs nothing.
+            stiff = fastest > slow or float(largest_eigenvalue(f, jnp.asarray(w0))) > slow
+            method = "exponential" if stiff else "runge-kutta"
+        if method == "exponential":
             problem = _problem(f, w0, y, alpha, rate, kernel)
             flow = _walked(walk(problem, times, tolerance / alpha, max_steps, keep, progress), times, rate, max_steps)
         else:
@@ -114,7 +119,8 @@ def tangent_flow(
     J is the Jacobian at $w_0$. In the eigenbasis of its kernel, $JJ^\top = Q\Lambda Q^\top$, in closed form
     $u(t) - w_0 = -\alpha J^\top Q\,\frac{1 - e^{-\alpha^2\Lambda t}}{\alpha^2\Lambda}\,Q^\top r_0$, and J (n, p) is
     not held. Arguments, units and what is raised are those of ``gradient_flow``; ``error`` is that of the rounding
-    of the eigenvalues, large where $\alpha^2\lambda_{max}t$ comes near to $10^{16}/n$. Source: bartlett2021deep.
+    of the slope and of the eigenvalues, large where $\alpha^2\lambda_{max}t$ comes near to $10^{16}/n$.
+    Source: bartlett2021deep.
 
     >>> twin = tangent_flow(lambda w: 2 * w - w**2, [0.0], [1.0], times=[0.25, 0.5])
     >>> np.round(twin.residuals[:, 0], 8).tolist(), np.round(-np.exp([-1.0, -2.0]), 8).tolist()
@@ -184,7 +190,7 @@ def _start(f, w0, y, alpha):
 
 
 def _initial(f, w0: Array, y: Array, alpha: float) -> tuple[float, float, float]:
-    r"""$\|J^\top r_0\|$, $\|r_0\|^2/\|J^\top r_0\|$, and the curvature along it, at most $\lambda_{max}(J^\top J)$."""
+    r"""$\|J^\top r_0\|$, the step along it to the least loss, and its curvature, at most $\lambda_{max}(J^\top J)$."""
     residual, gradient, curvature = (float(one) for one in _start(f, w0, y, jnp.asarray(alpha, dtype=float)))
     if not math.isfinite(residual * gradient):
         reject(
@@ -192,7 +198,7 @@ def _initial(f, w0: Array, y: Array, alpha: float) -> tuple[float, float, float]
             "f and its derivative are finite at w0",
             "Look for the first layer that overflows",
         )
-    return gradient, residual**2 / gradient if gradient else 0.0, curvature
+    return gradient, gradient / curvature if gradient else 0.0, curvature
 
 
 def _at_rest(f, w0, y, alpha, times, rate, keep) -> Flow:

@@ -125,7 +125,7 @@ def _explained(flow: Flow, f, w0, alpha, times, last: float, result, max_steps: 
     if not bool(result == diffrax.RESULTS.max_steps_reached):
         cause = "there f or its derivative jumps or is not finite, and no step is small enough"
         return _failed(flow, FlowCode.STEP_TOO_SMALL, f"{told}: {cause}. Check f beyond that time, or stop earlier.")
-    fastest = alpha**2 * _largest_eigenvalue(f, jnp.asarray(w0)) / flow.rate
+    fastest = alpha**2 * largest_eigenvalue(f, jnp.asarray(w0)) / flow.rate
     needed = math.ceil(fastest * times[-1] / _STABLE)
     if needed > max(max_steps / 4, 50):
         cause = f"its fastest direction decays {fastest:.1e} times per unit, and stability needs about {needed} steps"
@@ -141,7 +141,7 @@ def _failed(flow: Flow, code: FlowCode, reason: str) -> Flow:
 
 
 @eqx.filter_jit
-def _largest_eigenvalue(f, w0: Float[Array, " p"]) -> Array:
+def largest_eigenvalue(f, w0: Float[Array, " p"]) -> Array:
     r"""$\lambda_{max}(J^\top J)$ from below, by 20 power iterations on $JJ^\top$."""
     outputs, pull = jax.vjp(f, w0)
 

@@ -20,8 +20,8 @@ from .exponential import (
     Step,
     attempt,
     basis_at,
-    first,
     length_to,
+    linear,
     place,
     residual_at,
 )
@@ -187,13 +187,14 @@ def tangent_walk(problem: Problem, times: np.ndarray, keep: str = "all") -> Walk
     seen, h = Walk(keep, problem.shape, kernels=1, steps=1), jnp.asarray(times[-1])
     basis = problem.basis(jnp.zeros_like(problem.w0))
     residual = problem.residual(jnp.zeros_like(problem.w0))
-    pieces = first(basis, residual, problem.numbers)
+    pieces, noise = linear(problem.f, problem.y, problem.numbers, basis)
     along, rates = basis.vectors.T @ residual, basis.values / problem.numbers.rate
     for time in times:
         there, long = _point(problem, basis, pieces, h, jnp.asarray(time / times[-1]))
         seen.save(float(time), there, basis.vectors @ (jnp.exp(-rates * time) * along), long)
     seen.last = float(times[-1])
-    # The eigenvalues are wrong by some roundings of the largest one, which moves a decaying coordinate by so much.
+    # The eigenvalues are wrong by some roundings of the largest one, which moves a decaying coordinate by so much;
+    # those taken for 0 are no larger, and what moves evenly moves at least as far as what decays.
     rounding = basis.values.size * float(np.finfo(float).eps) * problem.fastest(basis) * seen.last
-    seen.error = rounding * max(seen.distances)
+    seen.error = rounding * max(seen.lengths) + float(noise) * seen.last
     return seen
