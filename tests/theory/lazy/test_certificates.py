@@ -23,6 +23,7 @@ from widthwise.theory.lazy import (
     follow,
     model_problem,
 )
+from widthwise.theory.lazy.certificates import _least_alpha
 from widthwise.theory.lazy.comparison import probe_gradients
 from widthwise.theory.lazy.examples import extremal, network, random_quadratic
 
@@ -297,6 +298,23 @@ def test_an_estimate_certifies_nothing():
     assert "0.001 (random pairs) is an estimate; it would give h = 0.0006" in certificate.reason
     with pytest.raises(ValueError, match="no certificate"):
         compare(certificate)
+
+
+def test_an_infinite_constant_certifies_nothing():
+    """Even where it claims to be certified and says nothing of itself."""
+    problem = LazyProblem(lambda w: w, np.zeros(1), np.ones(1), smoothness=Smoothness(np.inf, True))
+    assert certify(problem).reason == "no bound on the Lipschitz constant is known"
+
+
+def test_a_threshold_of_nothing_is_infinite():
+    """An infinite constant allows no residual at all."""
+    problem = LazyProblem(lambda w: w, np.zeros(1), np.ones(1), smoothness=Smoothness(np.inf, True))
+    assert _least_alpha(problem, 1.0, lambda h: 2.0) == np.inf
+
+
+def test_a_model_is_no_problem():
+    with pytest.raises(ValueError, match=r"certify of a function\. .*model_problem.*CertificateMonitor"):
+        certify(lambda w: w)
 
 
 def test_alpha_below_the_threshold_says_by_how_much():

@@ -11,7 +11,16 @@ from widthwise.networks import MLP, Apply, Chain, Dense, Residual, sample
 from widthwise.operators import flatten
 from widthwise.theory.lazy import Shallow, Smoothness, attack, certified_smoothness, difference_quotient
 from widthwise.theory.lazy.deep import input_smoothness
-from widthwise.theory.lazy.lipschitz import _PEAKS, curvature_on, quadratic, shallow, shallow_local
+from widthwise.theory.lazy.lipschitz import (
+    _PEAKS,
+    curvature_on,
+    demand_profile,
+    kinked_call,
+    quadratic,
+    shallow,
+    shallow_local,
+    sharpest_change,
+)
 from widthwise.theory.lazy.maps import ModelMap, QuadraticMap, ShallowMap
 from widthwise.theory.lazy.reference import reference_problem
 
@@ -219,6 +228,26 @@ def test_a_function_under_a_known_name_is_not_taken_for_the_known_one():
     t = np.tanh(3 * z)
     bound = shallow_local(np.eye(1), np.zeros((1, 1)), [1.0], steep)(0.5).value
     assert bound >= np.max(np.abs(18 * t * (1 - t**2)))
+
+
+@pytest.mark.parametrize("function", [jax.nn.softplus, jax.nn.elu])
+def test_smooth_models_do_not_jump(function):
+    """Not even those whose code compares; nor on balls so small that rounding is all that changes."""
+    X, W = np.random.default_rng(0).normal(size=(2, 3)), np.random.default_rng(1).normal(size=12)
+
+    def f(w):
+        return function(jnp.asarray(X) @ w.reshape(3, 4)).sum(axis=1)
+
+    assert kinked_call(f, jnp.asarray(W)) is None
+    at = [sharpest_change(f, W, radius, jr.key(0)) for radius in (1.0, 1e-3, 1e-9, 1e-14)]
+    assert 0.01 < at[0] < 2.0 * np.linalg.norm(X, 2) ** 2
+    assert max(at[1:]) < 2.0 * np.linalg.norm(X, 2) ** 2
+
+
+@pytest.mark.parametrize("given", [0.3, None, [1.0], "certifed"])
+def test_what_is_no_constant_is_refused(given):
+    with pytest.raises(ValueError, match=r"'certified', a Smoothness or a function .* Smoothness\(0.3, certified=True"):
+        demand_profile(given, ("certified",))
 
 
 def test_an_output_that_does_not_exist_is_refused():

@@ -127,6 +127,44 @@ def test_a_given_constant_is_taken_around_the_start():
     assert str(monitor.last).startswith("step 20: nothing is certified, because")
 
 
+def test_descent_may_move_further_than_the_flow():
+    """One large step overshoots what the flow moves by; the printed line does not deny it, and names the loss."""
+    start, target = jnp.zeros(2), np.array([1.0, -1.0])
+    monitor = CertificateMonitor(
+        lambda w, x: w @ x, np.eye(2), target, params=start, smoothness=Smoothness(0.0, certified=True)
+    )
+    monitor(0, start)
+    first = 0.975 * monitor.last.largest_rate * 0.5 * np.linalg.norm(target)
+    assert first > 1.9 * monitor.last.remaining
+    text = str(monitor.last)
+    assert "gradient descent with rates below 4 fits them too, but may move further" in text
+    assert text.endswith(r". Loss: \frac1{2n}\sum_{ij}r_{ij}^2")
+
+
+def watched(model, X, y, **options):
+    """What a monitor says of a model at its start."""
+    monitor = CertificateMonitor(model, X, y, every=1, **options)
+    monitor(0, model if options.get("params") is None else options["params"])
+    return monitor.last
+
+
+def test_models_with_kinks_are_told():
+    net = sample(MLP(width=8, depth=1, activation="relu").network(), jr.key(0), 3)
+    for model in (eqx.nn.MLP(3, 1, 16, 1, key=jr.key(0)), net):
+        found = watched(model, X, Y)
+        assert "relu has a kink" in found.reason
+        assert not found.lazy
+        assert found.residual > 0
+    a, W = jnp.repeat(jnp.array([1.0, -1.0]), 4) / 8**0.5, jr.normal(jr.key(0), (8, 3))
+    found = watched(lambda w, x: a @ jnp.maximum(w @ x, 0.0), X, Y[:, 0], params=W)
+    assert "the Jacobian jumps within the ball" in found.reason
+
+
+def test_a_search_that_leaves_the_finite_numbers_says_so():
+    found = watched(lambda w, x: jnp.exp(w @ x), np.eye(2), [1.0, 1.0], params=-20 * jnp.ones(2))
+    assert found.reason == "the search left the finite numbers"
+
+
 @pytest.mark.slow
 def test_reference_numbers():
     """Digits at alpha = 1: h crosses 1 at tau = 0.4, the rest moves by 2.0154 where at most 4.2474 is certified."""
@@ -187,7 +225,9 @@ def test_steps_rise():
         ({"X": np.full((2, 2), np.nan)}, "NaN"),
         ({"y": [1.0, math.inf]}, "infinity"),
         ({"y": [1.0, 1.0, 1.0]}, "shape"),
-        ({"y": np.ones((2, 3))}, "shape"),
+        ({"y": np.ones((2, 3))}, r"labels of shape \(2, 3\) for a model with 1 outputs"),
+        ({"params": jnp.zeros((3, 2))}, r"labels of shape \(2,\) for a model with 3 outputs"),
+        ({"evry": 5}, r"'evry' \(did you mean 'every'\?\)"),
         ({"X": np.ones((0, 2)), "y": []}, "shape"),
         ({"smoothness": "certifed"}, "did you mean|certified"),
         ({"smoothness": "certified"}, "estimated"),

@@ -123,6 +123,22 @@ def test_bad_input(change, words):
     assert str(refused.value).count(". ") >= 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("alpha", "1", "alpha='1'"),
+        ("smoothness", 1.0, r"smoothness=1.0\. .*Smoothness\(1, certified=True\)"),
+        ("smoothness", None, "smoothness=None"),
+    ],
+)
+def test_bad_types(name, value, words):
+    """Past the types that are checked in tests only."""
+    problem = LazyProblem(lambda w: w, np.zeros(1), np.ones(1))
+    object.__setattr__(problem, name, value)
+    with pytest.raises(ValueError, match=words):
+        problem.__post_init__()
+
+
 def test_bad_data_for_a_model():
     model = sample(MLP(8, 1).network(), jr.key(0), 2)
     with pytest.raises(ValueError, match="X of shape"):

@@ -14,7 +14,9 @@ from widthwise.theory.lazy import (
     Smoothness,
     certify,
     certify_descent,
+    certify_sgd,
     descended,
+    largest_step,
     reference_problem,
 )
 from widthwise.theory.lazy.examples import extremal, network, random_quadratic
@@ -148,6 +150,14 @@ def test_reasons_why_not():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("alpha", [1e150, 1e-150])
+def test_alpha_beyond_the_floating_point_numbers(alpha):
+    problem = extremal(y=0.1).at(alpha)
+    for found in (certify_descent(problem), certify_sgd(problem)):
+        assert "too far from 1" in found.reason or "is below the threshold" in found.reason
+    assert largest_step(problem, Smoothness(0.0, True)) == 0.0
+
+
 def test_a_network_holds_too():
     problem = network(2 * certify(network()).threshold)
     assert check(CLAIMS[0], (Descent(problem),)).status is Status.HOLDS

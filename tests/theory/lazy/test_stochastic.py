@@ -113,6 +113,13 @@ def test_bad_arguments():
         certify_sgd(extremal(), batch=0)
 
 
+def test_a_small_probability_is_not_rounded_away():
+    found = certify_sgd(extremal(y=1e-7), delta=1e-5)
+    assert "with probability at most 1e-05" in str(found)
+    told = float(str(found).split("probability at most ")[1].split(";")[0])
+    assert found.demand().exit_probability <= told <= 1.01e-5
+
+
 def test_reasons_why_not():
     far = certify_sgd(extremal(y=0.1))
     assert "probability to leave" in far.reason

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from widthwise.claims import check
-from widthwise.theory.lazy import certify, follow
+from widthwise.theory.lazy import certify, follow, shallow_problem
 from widthwise.theory.lazy.examples import extremal, random_quadratic
+from widthwise.theory.lazy.lipschitz import shallow_local
 from widthwise.theory.overparameterisation import (
     certify_statistical,
     draw_sphere,
@@ -18,7 +19,8 @@ from widthwise.theory.overparameterisation import (
 from widthwise.theory.overparameterisation.examples import network, unit_rows
 from widthwise.theory.overparameterisation.sphere_claims import CLAIMS as SPHERE_CLAIMS
 from widthwise.theory.overparameterisation.sphere_claims import Sphere, coupling, first_order
-from widthwise.theory.overparameterisation.statistical_claims import CLAIMS
+from widthwise.theory.overparameterisation.statistical import radius
+from widthwise.theory.overparameterisation.statistical_claims import CLAIMS, _bounds
 
 CLAIM = {claim.id: claim for claim in (*CLAIMS, *SPHERE_CLAIMS)}
 
@@ -90,6 +92,25 @@ def test_the_condition_is_a_half():
     assert certify_statistical(extremal(y=0.25 - 1e-9)).certified
     assert not certify_statistical(extremal(y=0.25 + 1e-9)).certified
     assert certify_statistical(extremal(y=0.1)).threshold == pytest.approx(2 * certify(extremal(y=0.1)).threshold)
+
+
+def test_constants_are_those_of_the_ball():
+    """tanh at zero weights bends nothing at the start, and something on every ball."""
+    net = network(np.zeros((30, 3)), np.repeat([1.0, -1.0], 15), "tanh")
+    y = np.array([0.1, -0.1, 0.1])
+    whole = shallow_problem(net, np.eye(3), y)
+    local = replace(whole, smoothness=shallow_local(np.eye(3), net.W, net.signs, net.activation, net.scale))
+    assert local.smoothness(0.0).value == 0.0
+    assert radius(whole) <= radius(local) * (1 + 1e-8) < np.inf
+    assert local.smoothness(radius(local)).value * radius(local) == pytest.approx(local.tangency.sigma / 2, rel=1e-6)
+    certificate = certify_statistical(local).demand()
+    assert _bounds(local).gap(1.0) == certificate.gap(1.0) > 0
+    assert certificate.residual(0.0) == local.tangency.residual_bound > local.tangency.residual
+
+
+def test_without_a_residual_nothing_moves():
+    seen = trace(replace(extremal(y=0.2), y=np.zeros(3)))
+    assert seen.distance.max() == seen.path.max() == seen.error == 0.0
 
 
 @pytest.mark.slow

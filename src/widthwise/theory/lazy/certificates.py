@@ -85,7 +85,7 @@ def obstacle(seen: Tangency) -> str | None:
 def uncertain(smoothness: Smoothness, h: float) -> str | None:
     """Why a Lipschitz constant certifies nothing."""
     if math.isinf(smoothness.value):
-        return smoothness.method
+        return smoothness.method or "no bound on the Lipschitz constant is known"
     if not smoothness.certified:
         value = f"{smoothness.value:.4g} ({smoothness.method})"
         return f"the Lipschitz constant {value} is an estimate; it would give h = {h:.4g}"
@@ -202,10 +202,11 @@ def _least_alpha(problem: LazyProblem, limit: float, reach) -> float:
     critical = _critical(seen.sigma, profile, float(np.linalg.norm(problem.w0)) + 1.0, limit, reach)
     if math.isfinite(critical):  # what rounding may add to the residual, and a few roundings here
         critical -= (10 * y.size + 10) * float(np.finfo(float).eps) * (2 * float(np.linalg.norm(f0)) + critical)
+        critical = max(critical, 0.0)
     a, b, d = float(y @ y), float(f0 @ y), float(f0 @ f0) - critical**2
     if a == 0.0 or math.isinf(critical):
         return 0.0 if d <= 0 else math.inf
-    if b * b < a * d:
+    if b * b < a * d or critical == 0.0:
         return math.inf
     root = math.sqrt(b * b - a * d)
     largest = (b + root) / a if b > 0 or (d <= 0 and b + root > -b) else d / (b - root)

@@ -249,8 +249,7 @@ def _halved(f: Callable, w0: Array, radius: Array, keys: Array, halvings: int) -
 
         def halve(_, state):
             places, slopes = state
-            middles = 0.5 * (places[1:] + places[:-1])
-            quarter, third = slope(middles[0]), slope(middles[1])
+            quarter, third = jax.vmap(slope)(0.5 * (places[1:] + places[:-1]))
             left, right = jnp.stack([slopes[0], quarter, slopes[1]]), jnp.stack([slopes[1], third, slopes[2]])
             bends = [jnp.linalg.norm(part[0] - 2 * part[1] + part[2]) for part in (left, right)]
             first = bends[0] > bends[1]
@@ -258,7 +257,7 @@ def _halved(f: Callable, w0: Array, radius: Array, keys: Array, halvings: int) -
             return jnp.stack([ends[0], 0.5 * (ends[0] + ends[1]), ends[1]]), jnp.where(first, left, right)
 
         begin = jnp.array([-1.0, 0.0, 1.0])
-        places, slopes = jax.lax.fori_loop(0, halvings, halve, (begin, jnp.stack([slope(s) for s in begin])))
+        places, slopes = jax.lax.fori_loop(0, halvings, halve, (begin, jax.vmap(slope)(begin)))
         rounding = 1e4 * eps * jnp.linalg.norm(slopes[0])
         change = jnp.maximum(jnp.linalg.norm(slopes[2] - slopes[0]) - rounding, 0.0)
         return change / ((places[2] - places[0]) * radius + 4 * eps * jnp.linalg.norm(w0))

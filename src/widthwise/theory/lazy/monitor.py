@@ -20,18 +20,23 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import Loss, demand_count, nearest, reject
+from widthwise.numerics import CONVENTIONS, Loss, demand_count, nearest, reject
 from widthwise.operators import adapt, flatten
 
 from .certificates import ball, ball_and_constant, obstacle
 from .curvature import attack
 from .deep import certified_smoothness
-from .lipschitz import Profile, Smoothness
-from .problem import LazyProblem
+from .lipschitz import Profile, Smoothness, demand_profile, kinked_call, sharpest_change, unknown
+from .problem import LazyProblem, known_kink
 from .steps import largest_step, steady
 
 _WORTH = ("certified", "estimated")
 ESTIMATED = "estimated, not certified"
+# What goes to `adapt`; the type is chosen here.
+_OPTIONS = ("params", "output", "batched", "call")
+_OWN = ("smoothness", "alpha", "loss", "every", "restarts", "rounds", "seed", "clock")
+# The search that follows jumps may be sharper than the one that climbs, but not by so much where there is no jump.
+_SHARPER = 10.0
 
 
 class Outputs(eqx.Module):
@@ -52,8 +57,8 @@ class Checkpoint:
     that fit all targets lie between ``nearest`` $\frac\sigma\beta(\sqrt{1+2\beta N/\sigma}-1)$ and ``farthest``
     $\frac\sigma\beta(1-\sqrt{1-2\beta N/\sigma})$, nan where the root is not real (Newton's method from here converges
     where it is); ``largest_rate`` is the supremum of the rates of gradient descent that are certified or estimated to
-    fit all targets (LAZY-C5), 0 where there is none. ``certified`` says what all this is worth, ``reason`` why nothing
-    can be said.
+    fit all targets (LAZY-C5), 0 where there is none, in the unit of the loss ``convention``; descent may move further
+    than the flow (`DescentBounds`). ``certified`` says what all this is worth, ``reason`` why nothing can be said.
     """
 
     step: int
@@ -69,6 +74,7 @@ class Checkpoint:
     largest_rate: float
     certified: bool
     reason: str = ""
+    convention: str = ""
 
     @property
     def lazy(self) -> bool:
@@ -87,9 +93,11 @@ class Checkpoint:
         if not self.lazy:
             return f"{head} is above 1, so that nothing is said of the rest"
         flow = "fits all targets and moves" if self.certified else "would fit all targets and move"
+        steps = "fits" if self.certified else "would fit"
         return (
-            f"{head}; gradient flow {flow} by at most {self.remaining:.4g}, gradient descent with rates below "
-            f"{self.largest_rate:.4g} too; an interpolator lies {self.nearest:.4g} to {self.farthest:.4g} away"
+            f"{head}; gradient flow {flow} by at most {self.remaining:.4g}; gradient descent with rates below "
+            f"{self.largest_rate:.4g} {steps} them too, but may move further; an interpolator lies {self.nearest:.4g} "
+            f"to {self.farthest:.4g} away. Loss: {self.convention}"
         )
 
 
@@ -106,26 +114,32 @@ class CertificateMonitor:
 
     - ``smoothness="certified"`` computes a bound, for networks of this package with smooth activations and one output;
     - ``smoothness="estimated"`` searches for the largest second derivative in the ball. It is found from below and no
-      bound, so that nothing follows from it with certainty: whatever is printed says *estimated, not certified*;
+      bound, so that nothing follows from it with certainty: whatever is printed says *estimated, not certified*.
+      Models with kinks have no such constant, and records say so for activations of this package and functions of
+      `jax.nn` with kinks, and wherever a search along random lines meets a jump of the Jacobian in the ball. Kinks
+      written otherwise (``jnp.maximum(z, 0.0)``) that no line meets are not seen;
     - a ``Smoothness`` or a function from a radius around the *start* to one is taken as given.
 
     Args:
-        model: anything that `adapt` takes, to which ``options`` go; with ``params=`` the loop gives parameters.
+        model: anything that `adapt` takes, to which the ``options`` params, output, batched and call go; with
+            ``params=`` the loop gives parameters.
         X, y: inputs (n, ...) and targets (n,) or (n, k).
         alpha: a factor on the outputs, where the loop trains $\alpha f$.
         loss: the convention of the loop's loss by name (see `Loss`), in whose unit ``largest_rate`` is.
         restarts, rounds, seed: of the search.
 
-    Each record costs a Jacobian (n k, p) in float64 and its singular values, and a search of ``restarts * rounds``
-    derivatives. Arrays that are not trained stay as they were at the start. Raises ``ValueError`` for shapes that do
-    not fit, data that are not finite, steps that do not rise, and ``"certified"`` where no bound is known.
+    Each record costs a Jacobian (n k, p) in float64 and its singular values, and where the constant is estimated two
+    searches, one of ``restarts * rounds`` second derivatives: choose ``every`` so that this is affordable (see
+    ``share``). Arrays that are not trained stay as they were at the start. Raises ``ValueError`` for shapes that do not
+    fit, data that are not finite, steps that do not rise, unknown options, and ``"certified"`` where no bound is known.
 
     >>> monitor = CertificateMonitor(lambda w, x: w @ x, np.eye(2), [1.0, -1.0], every=5, params=jnp.zeros(2))
     >>> monitor(0, jnp.zeros(2)), monitor(1, jnp.zeros(2)), monitor.certificate_step
     (True, False, 0)
     >>> print(monitor.last)
-    step 0, estimated, not certified: h = 0; gradient flow would fit all targets and move by at most 1.414, gradient
-    descent with rates below 4 too; an interpolator lies 1.414 to 1.414 away
+    step 0, estimated, not certified: h = 0; gradient flow would fit all targets and move by at most 1.414; gradient
+    descent with rates below 4 would fit them too, but may move further; an interpolator lies 1.414 to 1.414 away.
+    Loss: \frac1{2n}\sum_{ij}r_{ij}^2
     """
 
     def __init__(
@@ -144,6 +158,11 @@ class CertificateMonitor:
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
     ):
+        for name in options:
+            if name not in _OPTIONS:
+                known = (*_OWN, *_OPTIONS)
+                reject(f"the option {name!r}{nearest(name, known)}", f"The options are {', '.join(known)}", "Use these")
+        demand_profile(smoothness, _WORTH)
         for name, count in (("every", every), ("restarts", restarts), ("rounds", rounds)):
             demand_count(name, count, least=1)
         self.X, y = _data(X, y)
@@ -153,6 +172,11 @@ class CertificateMonitor:
         with jax.enable_x64(True):
             w, rebuild = flatten(self._brought(model if options.get("params") is None else options["params"]))
             self._f = Outputs(rebuild, jnp.asarray(self.X))
+            _demand_labels(y, jax.eval_shape(self._f, w).size)
+            kink = known_kink(model) or kinked_call(self._f, w)
+        # A constant that is given is believed.
+        self._kink = None if callable(smoothness) or kink is None else f"{kink} has a kink, where the Jacobian jumps"
+        with jax.enable_x64(True):
             self._start = LazyProblem(self._f, np.asarray(w), np.ravel(y), alpha, name=type(model).__name__)
         self._demand_smoothness()
         self._records: list[Checkpoint] = []
@@ -168,12 +192,6 @@ class CertificateMonitor:
         return adapt(given, self.X, dtype="float64", **self._options)
 
     def _demand_smoothness(self) -> None:
-        if isinstance(self.smoothness, str) and self.smoothness not in _WORTH:
-            reject(
-                f"smoothness={self.smoothness!r}{nearest(self.smoothness, _WORTH)}",
-                "It is 'certified', 'estimated' or a Smoothness",
-                "Choose one of them",
-            )
         if self.smoothness == "certified":
             known = self._certified(self._start.w0)(0.0)
             if not known.certified or self._start.y.size != len(self.X):
@@ -221,11 +239,11 @@ class CertificateMonitor:
         problem = replace(self._start, w0=w)
         seen = problem.tangency
         loss = 0.5 * self.loss.scale * seen.residual**2
-        if why := obstacle(seen):
+        if why := self._kink or obstacle(seen):
             return replace(_nothing(step, why), loss=loss, residual=seen.residual, sigma_max=seen.sigma_max)
         problem = replace(problem, smoothness=self._profile(problem, step))
         problem.__dict__["tangency"] = seen
-        return _checkpoint(problem, step, loss, self.loss.scale)
+        return _checkpoint(problem, step, loss, self.loss)
 
     def _profile(self, problem: LazyProblem, step: int) -> Profile:
         """The constant around the present parameters."""
@@ -236,7 +254,7 @@ class CertificateMonitor:
             return lambda radius: given(radius + away)
         seen = problem.tangency
         radius = 2.1 * seen.residual_bound / (problem.alpha * seen.sigma)
-        return attack(problem.f, problem.w0, radius, jr.fold_in(self._key, step), **self._search)
+        return _searched(problem, radius, jr.fold_in(self._key, step), self._search)
 
     @property
     def last(self) -> Checkpoint:
@@ -262,7 +280,21 @@ class CertificateMonitor:
         return found | {"worth": np.array([one.worth for one in self._records], dtype=object)}
 
 
-def _checkpoint(problem: LazyProblem, step: int, loss: float, scale: float) -> Checkpoint:
+def _searched(problem: LazyProblem, radius: float, key: Array, search: dict[str, int]) -> Smoothness:
+    """The largest change of the Jacobian that two searches find on a ball; unknown where they meet a jump."""
+    sharpest = sharpest_change(problem.f, problem.w0, radius, jr.fold_in(key, 1))
+    try:
+        found = attack(problem.f, problem.w0, radius, key, **search)
+    except ValueError:  # it found NaN, which is no constant
+        found = unknown("")
+    if not (math.isfinite(found.value) and math.isfinite(sharpest)):
+        return unknown("the search left the finite numbers")
+    if sharpest > _SHARPER * found.value:
+        return unknown("the Jacobian jumps within the ball: the model has kinks there, as relu, abs and max have")
+    return replace(found, value=max(found.value, sharpest))
+
+
+def _checkpoint(problem: LazyProblem, step: int, loss: float, convention: Loss) -> Checkpoint:
     seen = problem.tangency
     h, smoothness = ball_and_constant(problem)
     bounds = ball(problem, smoothness.value)
@@ -283,8 +315,9 @@ def _checkpoint(problem: LazyProblem, step: int, loss: float, scale: float) -> C
         remaining=float(bounds.path_to_go(0.0)) if h <= 1 else math.nan,
         nearest=nearest,
         farthest=farthest,
-        largest_rate=descent / scale,
+        largest_rate=descent / convention.scale,
         certified=smoothness.certified,
+        convention=CONVENTIONS[convention.name][0],
     )
 
 
@@ -310,6 +343,17 @@ def _nothing(step: int, why: str) -> Checkpoint:
 
 def _double(leaf: Any) -> Any:
     return leaf.astype(float) if eqx.is_inexact_array(leaf) else leaf
+
+
+def _demand_labels(y: np.ndarray, count: int) -> None:
+    """Refuse labels of which there are not as many as outputs."""
+    n, outputs = len(y), count // len(y)
+    if y.size != count:
+        reject(
+            f"labels of shape {y.shape} for a model with {outputs} outputs",
+            "There is one label for each output of each input",
+            f"Give labels of shape ({n}, {outputs}), or select one output with output=",
+        )
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from widthwise.operators import flatten
 
 from .deep import certified_smoothness, input_smoothness
 from .linearised import tangent
-from .lipschitz import Profile, Smoothness, shallow, unknown
+from .lipschitz import Profile, Smoothness, demand_profile, shallow, unknown
 from .maps import Centred, Mirrored, ModelMap, ShallowMap
 from .shallow import Shallow
 from .tangency import Tangency
@@ -39,6 +39,13 @@ def kept(compute: Callable) -> Callable:
 
     @functools.wraps(compute)
     def recall(problem, *arguments, **options):
+        if not isinstance(problem, LazyProblem):
+            reject(
+                f"{compute.__name__} of a {type(problem).__name__}",
+                "It is about a LazyProblem",
+                "Give a LazyProblem (model_problem(model, X, y)); for a training loop use "
+                "ww.CertificateMonitor(model, X, y)",
+            )
         store = problem.__dict__.setdefault("_kept", {})
         key = (compute.__name__, arguments, tuple(sorted(options.items())))
         if key not in store:
@@ -103,6 +110,11 @@ class LazyProblem:
     def __post_init__(self):
         for name in ("w0", "y"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        if isinstance(self.alpha, str):
+            reject(
+                f"alpha={self.alpha!r}", "The factor on the output is a positive number", "Give for example alpha=1.0"
+            )
+        demand_profile(self.smoothness)
         object.__setattr__(self, "alpha", float(self.alpha))
         _check(self)
 
@@ -231,15 +243,15 @@ def model_problem(
         w0, rebuild = flatten(model)
         profile = certified_smoothness(model, X, output) if smoothness is None else smoothness
         test = None if X_test is None else _model_test(model, rebuild, np.asarray(X_test, dtype=float), output)
-        name, smooth = type(model).__name__, not _kinks(model)
+        name, smooth = type(model).__name__, known_kink(model) is None
         f = ModelMap(rebuild, jnp.asarray(X), output)
         return LazyProblem(f, np.asarray(w0), y, alpha, profile, test, name=name, smooth=smooth)
 
 
-def _kinks(model: Callable) -> bool:
-    """Whether an activation of the model is known to have a kink."""
+def known_kink(model: object) -> str | None:
+    """The name of the first activation of a model that is known to have a kink."""
     parts = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, Activation))
-    return any(part.kinks for part in parts if isinstance(part, Activation))
+    return next((part.name for part in parts if isinstance(part, Activation) and part.kinks), None)
 
 
 def _double(leaf):

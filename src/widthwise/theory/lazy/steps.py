@@ -144,7 +144,7 @@ class DescentCertificate:
 
 @kept
 def certify_descent(problem: LazyProblem, step: float | None = None) -> DescentCertificate:
-    r"""The certificate of gradient descent $w_{k+1} = w_k-\eta\alpha J_k^\top r_k$ (LAZY-C5), for $h_d \le 1$.
+    r"""The certificate of gradient descent $w_{k+1} = w_k-\eta\alpha J_k^\top r_k$ (LAZY-C5), for $h_d < 1$.
 
     M and $\beta$ are taken on the smallest ball that holds its own $\rho_d$: $M \leftarrow \sigma_{max}+\beta\rho_d$
     from $M = \sigma_{max}$ upwards. Without ``step`` it takes the one with the fastest certified decay among a hundred.
@@ -161,7 +161,7 @@ def certify_descent(problem: LazyProblem, step: float | None = None) -> DescentC
     if step is not None and not (math.isfinite(step) and step > 0):
         reject(f"step={step}", "A step is a finite number above 0", "Leave it out for the best certified one")
     seen, profile = problem.tangency, steady(problem.smoothness)
-    if why := obstacle(seen):
+    if why := obstacle(seen) or out_of_range(problem):
         return _refused(problem, step, math.inf, profile(0.0), why)
     flow = certify(problem)
     if why := uncertain(flow.smoothness, flow.h) or flow.reason:
@@ -179,6 +179,12 @@ def certify_descent(problem: LazyProblem, step: float | None = None) -> DescentC
 def _refused(problem, step, h: float, smoothness: Smoothness, why: str, largest: float = 0.0) -> DescentCertificate:
     step = math.nan if step is None else step
     return DescentCertificate("LAZY-C5", problem, step, largest, h, smoothness, reason=why)
+
+
+def out_of_range(problem: LazyProblem) -> str | None:
+    r"""Why no step can be computed, for $\alpha\sigma_{max}$ whose powers are no floating-point numbers."""
+    top = problem.alpha * problem.tangency.sigma_top
+    return None if 1e-50 < top < 1e50 else f"alpha times sigma_max is {top:.3g}, too far from 1 to compute steps"
 
 
 def steady(profile: Profile) -> Profile:
@@ -241,12 +247,14 @@ def _smallest_ball(problem: LazyProblem, profile: Profile, step: float) -> tuple
 def largest_step(problem: LazyProblem, profile: Profile) -> float:
     r"""The largest step that a profile of $\beta$, certified or not, allows; smaller ones are allowed too.
 
-    By bisection below $2/(\alpha\sigma_{max})^2$, from below.
+    By bisection below $2/(\alpha\sigma_{max})^2$, from below; 0 where that is too far from 1 to be computed.
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> round(largest_step(extremal(y=0.1), Smoothness(0.0, certified=True)), 6) == round(2 / 1.5**2, 6)
     True
     """
+    if out_of_range(problem):
+        return 0.0
     low, high = 0.0, 2.0 / (problem.alpha * problem.tangency.sigma_top) ** 2
     for _ in range(40):
         middle = 0.5 * (low + high)

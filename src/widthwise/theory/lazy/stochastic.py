@@ -14,6 +14,7 @@ Markov's inequality bounds the probability to leave.
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 import equinox as eqx
 import numpy as np
@@ -25,7 +26,7 @@ from .bounds import Numbers
 from .certificates import obstacle, uncertain
 from .lipschitz import Profile, Smoothness
 from .problem import LazyProblem, kept
-from .steps import least_ball, steady
+from .steps import least_ball, out_of_range, steady
 
 
 class StochasticBounds(eqx.Module):
@@ -111,14 +112,20 @@ class StochasticCertificate:
     def __str__(self) -> str:
         if self.bounds is None:
             return f"{self.claim_id}: no certificate, because {self.reason}"
-        sure, step = 1 - self.bounds.exit_probability, f"step {self.step:.4g} of at most {self.largest_step:.4g}"
+        step = f"step {self.step:.4g} of at most {self.largest_step:.4g}"
         return (
-            f"{self.claim_id}: certified with probability {sure:.4g}, {step}; a step leaves {self.bounds.rate:.8g} of "
-            f"the expected risk; the parameters move by at most {self.bounds.radius:.4g}"
+            f"{self.claim_id}: certified, {step}; leaves the ball of radius {self.bounds.radius:.4g} with probability "
+            f"at most {_rounded_up(self.bounds.exit_probability):.3g}; before, a step leaves {self.bounds.rate:.8g} of "
+            "the expected risk"
         )
 
     def __repr__(self) -> str:
         return f"StochasticCertificate({self})"
+
+
+def _rounded_up(value: float) -> float:
+    """To three digits, which do not make it smaller."""
+    return float(Context(prec=3, rounding=ROUND_CEILING).create_decimal_from_float(value))
 
 
 @kept
@@ -134,8 +141,8 @@ def certify_sgd(
 
     >>> from widthwise.theory.lazy.examples import extremal
     >>> print(certify_sgd(extremal(y=0.002)))
-    LAZY-C6: certified with probability 0.9, step 0.02578 of at most 0.02578; a step leaves 0.98206264 of the
-    expected risk; the parameters move by at most 0.1659
+    LAZY-C6: certified, step 0.02578 of at most 0.02578; leaves the ball of radius 0.1659 with probability at most 0.1;
+    before, a step leaves 0.98206264 of the expected risk
     """
     if step is not None and not (math.isfinite(step) and step > 0):
         reject(f"step={step}", "A step is a finite number above 0", "Leave it out for the largest certified one")
@@ -158,7 +165,7 @@ def certify_sgd(
 def _find(problem: LazyProblem, profile: Profile, step: float | None, batch: int, delta: float):
     """The bounds for a step, the largest step and the constant used; or why there are none."""
     seen = problem.tangency
-    if why := obstacle(seen):
+    if why := obstacle(seen) or out_of_range(problem):
         return why
     start = profile(seen.residual_bound / (problem.alpha * seen.sigma))
     if why := uncertain(start, seen.laziness(start.value)):
@@ -168,6 +175,8 @@ def _find(problem: LazyProblem, profile: Profile, step: float | None, batch: int
         best = _least_exit(problem, profile, batch)
         return f"the best bound on the probability to leave a ball is {best:.4g}, and delta = {delta:g} is allowed"
     largest = _largest_step(problem, profile, R, batch)
+    if not largest > 0.0:
+        return "no step above 0 is certified"
     bounds = _on(problem, profile, R, largest if step is None else float(step), batch)
     return bounds, largest, profile(R)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from widthwise.theory.lazy import AbstractBounds, Certificate, LazyProblem
+from widthwise.theory.lazy import AbstractBounds, Certificate, LazyProblem, Smoothness
 from widthwise.theory.lazy.bounds import Numbers
 from widthwise.theory.lazy.certificates import by_ball
 from widthwise.theory.lazy.problem import kept
@@ -96,12 +96,13 @@ def certify_statistical(problem: LazyProblem) -> Certificate:
     >>> print(certify_statistical(extremal(y=0.3)).reason)
     alpha = 1 is below the threshold 1.2 (h = 0.6)
     """
-    return by_ball("LAZY-27", problem, 0.5, lambda _: 2.0, _bounds)
+    return by_ball("LAZY-27", problem, 0.5, lambda _: 2.0, outward)
 
 
-def _bounds(problem: LazyProblem, beta: float) -> StatisticalBounds:
+def outward(problem: LazyProblem, beta: float) -> StatisticalBounds:
+    """The bounds with this Lipschitz constant, and with what rounding may have taken off the other numbers."""
     seen = problem.tangency
-    return StatisticalBounds(seen.sigma, seen.sigma_max, beta, seen.residual, problem.alpha)
+    return StatisticalBounds(seen.sigma, seen.sigma_top, beta, seen.residual_bound, problem.alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +148,16 @@ def trace(problem: LazyProblem, times: tuple[float, ...] | None = None) -> Trace
     """
     times = (0.0, *problem.times) if times is None else times
     seconds, seen, alpha = np.asarray(times, dtype=float) / problem.rate, problem.tangency, problem.alpha
-    unit = seen.residual / (alpha * seen.sigma_max)
+    unit = seen.residual_bound / (alpha * seen.sigma_max)
     with jax.enable_x64(True):
         w0, y, factor = jnp.asarray(problem.w0), jnp.asarray(problem.y), jnp.asarray(alpha)
 
         def field(v: np.ndarray) -> np.ndarray:
             return np.asarray(_field(problem.f, w0 + jnp.asarray(v), y, factor))
 
-        v, path, error = solve(field, problem.w0.size, seconds, unit, tolerance=1e-11)
+        # Without a residual nothing moves, and any unit will do.
+        v, path, error = solve(field, problem.w0.size, seconds, unit or 1.0, tolerance=1e-11)
+        error = error if unit else 0.0
         J, outputs = (np.asarray(part) for part in _jacobians(problem.f, w0, jnp.asarray(v)))
     return _read(problem, seconds, v, path, J, alpha * outputs - problem.y, error)
 
@@ -214,7 +217,26 @@ def _jacobians(f: Callable, w0: Float[Array, " p"], steps: Float[Array, "k p"]):
     return jax.lax.map(lambda step: (jax.jacrev(f)(w0 + step), f(w0 + step)), steps)
 
 
+@kept
 def radius(problem: LazyProblem) -> float:
-    r"""$r_* = \frac{\sigma_{min}}{2\beta}$, within which $\sigma_{min}(J) \ge \frac{\sigma_{min}}2$."""
-    beta = problem.smoothness(0.0).value
-    return problem.tangency.sigma / (2 * beta) if beta else math.inf
+    r"""$r_*$, the largest R with $\beta(R)R \le \frac{\sigma_{min}}2$, so that $\sigma_{min}(J) \ge$ that within it.
+
+    >>> from widthwise.theory.lazy.examples import extremal
+    >>> round(radius(extremal(beta=0.25)), 6)
+    2.0
+    """
+    profile, half = problem.smoothness, problem.tangency.sigma / 2
+    if isinstance(profile, Smoothness) and math.isinf(profile.radius):
+        return half / profile.value if profile.value else math.inf
+    scale = float(np.linalg.norm(problem.w0)) + 1.0
+
+    def holds(power: float) -> bool:
+        return bool(profile(scale * 2.0**power).value * scale * 2.0**power <= half)
+
+    low, high = -60.0, 60.0
+    if holds(high) or not holds(low):
+        return math.inf if holds(high) else 0.0
+    while high - low > 1e-9:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return scale * 2.0**low

@@ -21,7 +21,7 @@ from widthwise.theory.lazy.maps import QuadraticMap
 from widthwise.theory.lazy.setups import certified_by, certified_constant, problems
 
 from .stability_claims import stack
-from .statistical import StatisticalBounds, certify_statistical, radius, trace
+from .statistical import StatisticalBounds, certify_statistical, outward, radius, trace
 
 Setup = Any
 
@@ -46,8 +46,7 @@ def _probed(seed: int, kappa: float, h: float, worst: bool) -> LazyProblem:
 
 def _bounds(problem: LazyProblem) -> StatisticalBounds:
     seen = problem.tangency
-    beta = problem.smoothness(0.0).value
-    return StatisticalBounds(seen.sigma, seen.sigma_max, beta, seen.residual, problem.alpha)
+    return outward(problem, problem.smoothness(2 * seen.residual_bound / (problem.alpha * seen.sigma)).value)
 
 
 def _predict(setup: Setup, rate: float = 1.0, far: float = 1.0, power: int = 0) -> Estimate:
@@ -111,9 +110,10 @@ def _predict_steps(setup: Setup, outputs: float = 1.0) -> Estimate:
         seen, inside, start = trace(problem), _inside(problem), problem.tangency
         alpha, count = problem.alpha, int(inside.sum())
         rows = [np.full(count, 2 / start.sigma), np.ones(count - 1)]
-        rows.append(np.full(count, 2 * start.residual / (alpha * start.sigma)))
-        rows.append(alpha * (seen.drift * seen.residual + outputs * start.sigma_max * seen.train_gap))
-        beta, slope = problem.smoothness(0.0).value, alpha * start.sigma_max
+        rows.append(np.full(count, 2 * start.residual_bound / (alpha * start.sigma)))
+        rows.append(alpha * (seen.drift * seen.residual + outputs * start.sigma_top * seen.train_gap))
+        reach = min(radius(problem), float(seen.distance[inside].max()) + seen.error)
+        beta, slope = problem.smoothness(reach).value, alpha * start.sigma_max
         # A ratio of potentials has the error of two, relative to what is left of them, at least half of r_0.
         ratio = 8 * slope * seen.error / start.residual
         # A velocity has alpha J and J r in it; a departure divides an error of the gap by nothing.
