@@ -7,7 +7,9 @@ import pytest
 from widthwise.activations import activation, monomial
 from widthwise.claims import Status, check
 from widthwise.theory.concentration import align, positive_definite
+from widthwise.theory.concentration.definiteness import _too_many
 from widthwise.theory.concentration.hermite_claims import CLAIMS, Inputs, on_circle, opposite
+from widthwise.theory.concentration.structure import structure
 
 THREE = opposite().X
 HEXAGON = on_circle(np.pi / 3 * np.arange(6)).X
@@ -171,3 +173,23 @@ def test_claims_say_why_they_do_not_apply(claim, setup, reason):
 @pytest.mark.parametrize("name", ["tanh", "abs", "cos"])
 def test_parity_and_opposite_inputs_make_every_width_singular(name):
     assert check(CLAIM["LAZY-38d"], opposite(name)).status is Status.HOLDS
+
+
+@pytest.mark.slow
+def test_long_inputs_are_taken_too():
+    found = positive_definite("tanh", 10 * np.array([[1.0, 0.0], [1.0, 1e-3]]))
+    assert found.definite
+    assert repr(found).startswith("Definiteness(True, smallest eigenvalue ")
+    assert found.smallest.error > 0
+
+
+def test_opposite_inputs_of_two_norms_count_for_homogeneous_activations():
+    X = np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.6, 0.8], [-1.8, -2.4]])
+    W = np.random.default_rng(0).normal(size=(1000, 2))
+    assert np.linalg.matrix_rank(np.maximum(X @ W.T, 0.0)) == 5
+
+    def reasons(rows):
+        return _too_many(rows, "relu", structure(activation("relu")), align(rows))
+
+    assert ["on 3 pairs of opposite inputs" in reason for reason in reasons(X)] == [True]
+    assert reasons(X[:4]) == reasons(X[[0, 1, 0, 1]]) == []

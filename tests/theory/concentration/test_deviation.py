@@ -6,7 +6,7 @@ import pytest
 from widthwise.activations import activation
 from widthwise.claims import Status, check
 from widthwise.theory.concentration import kernel_deviation, limit_kernel
-from widthwise.theory.concentration.deviation import matrix_variance, mean_kernel
+from widthwise.theory.concentration.deviation import matrix_variance, mean_kernel, summand_bound
 from widthwise.theory.concentration.deviation_claims import CLAIMS, Features, _features
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
@@ -77,7 +77,7 @@ def test_without_a_bound_deviations_are_measured_all_the_same():
     assert found.bound == found.exact_bound.value == np.inf
     assert found.exact_bound.error == 0.0
     assert 0 < found.measured.value < np.inf
-    assert "no bound" in str(found)
+    assert "no bound: a readout kernel needs a bounded activation; relu is not" in str(found)
     assert "bounded by" in str(kernel_deviation("relu", X, 100, draws=5, kernel="hidden"))
 
 
@@ -126,6 +126,7 @@ def test_the_printed_rate_needs_a_mean_of_zero(count, tanh, cos):
     [
         ("LAZY-36", _features("relu", width=100), "the activation relu is not bounded"),
         ("LAZY-36e", Features(X, activation("exp"), 10, "hidden"), "the slope of activation exp is not bounded"),
+        ("LAZY-36b", _features(count=41), "because 200 neurons are few for 41 inputs"),
         ("LAZY-36c", _features("cos"), "because there are 15"),
         ("LAZY-36c", _features("tanh", 192, 200, 10), "the mean of tanh over the weights is small"),
     ],
@@ -134,3 +135,30 @@ def test_claims_say_why_they_do_not_apply(claim, setup, reason):
     verdict = check(CLAIM[claim], setup)
     assert verdict.status is Status.NOT_APPLICABLE
     assert reason in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("name", "X", "kernel"), [("sign", X, "hidden"), ("relu", 0 * X, "readout")])
+def test_a_kernel_of_zero_has_no_variance_whatever_the_bound(name, X, kernel):
+    found = kernel_deviation(name, X, 10, draws=3, kernel=kernel)
+    assert found.bernstein.variance == 0.0
+    np.testing.assert_array_equal(found.draws, 0.0)
+    assert summand_bound(activation("exp"), 0 * X, "hidden") == 0.0
+
+
+def test_few_draws_have_a_largest_and_no_quantile():
+    found = kernel_deviation("tanh", X, 50, 0.05, draws=10)
+    assert f"{np.max(found.draws):.4g} in the largest" in str(found)
+    assert "at most" in str(kernel_deviation("tanh", X, 50, 0.2, draws=10))
+    assert repr(found).startswith("KernelDeviation(readout kernel of tanh, 15 inputs, width 50: measured ")
+
+
+def test_long_inputs_have_the_error_of_their_series(monkeypatch):
+    def refuse(*_):
+        raise ValueError
+
+    monkeypatch.setattr("widthwise.theory.concentration.deviation.limit_kernel", refuse)  # as it does after a minute
+    long = 10 * np.array([[1.0, 0.0], [1.0, 1e-3]])
+    found = mean_kernel(long, activation("tanh"), "readout")
+    z = np.linspace(-9, 9, 20001)
+    exact = np.trapezoid(np.tanh(10 * z) ** 2 * np.exp(-0.5 * z**2), z) / np.sqrt(2 * np.pi)
+    assert abs(found.value[0, 0] - exact) <= float(found.error) + 1e-12

@@ -134,3 +134,24 @@ def test_claims_say_why_they_do_not_apply(setup, reason):
     verdict = check(CLAIM["LAZY-17b"], setup)
     assert verdict.status is Status.NOT_APPLICABLE
     assert reason in verdict.reasons[0]
+
+
+def test_what_is_missed_is_told():
+    equal = interpolate(on_slice([0.0, 0.0, 1.0]), [1.0, 3.0, 1.0])
+    assert equal.residual == pytest.approx(1.0)
+    assert interpolate([[0.0, 0.0], [0.0, 1.0]], [2.0, 1.0]).residual == 2.0
+    assert repr(equal).startswith("Interpolant(3 centres, d=3, infinite width, norm ")
+    with pytest.raises(ValueError, match=r"Like the centres they are \(k, 3\)"):
+        equal([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("cutoff", [-1e-3, 1.0, np.nan])
+def test_a_cutoff_is_a_part_of_the_largest_singular_value(cutoff):
+    with pytest.raises(ValueError, match=r"in \[0, 1\)"):
+        interpolate(on_slice([0.0]), [1.0], cutoff=cutoff)
+
+
+def test_rates_are_not_looked_for_at_widths_too_few():
+    verdict = check(CLAIM["LAZY-17c"], Wave(centres=40, width=10**6))
+    assert verdict.status is Status.NOT_APPLICABLE
+    assert "250 neurons are few for 40 centres" in verdict.reasons[0]

@@ -53,6 +53,10 @@ class Definiteness:
         """The best of the lower bounds."""
         return max(self.gershgorin, self.termwise, self.truncated)
 
+    def __repr__(self) -> str:
+        value, error = float(self.smallest.value), float(self.smallest.error)
+        return f"Definiteness({self.definite}, smallest eigenvalue {value:.6g} +- {error:.1g})"
+
     def __str__(self) -> str:
         head = {True: "positive definite", False: "singular", None: "not decided"}[self.definite]
         value, error = float(self.smallest.value), float(self.smallest.error)
@@ -90,7 +94,7 @@ def positive_definite(
     check_kernel(kernel)
     series = expand(X, s, kernel, degree)
     kind, aligned = hidden_structure(s) if kernel == "hidden" else structure(s), align(X)
-    # A closed dual has the most digits, a series needs no compiler.
+    # A closed dual has the most digits, a series needs no compiler and takes inputs of every norm.
     K = mean_kernel(X, s, kernel) if s.closed is None else limit_kernel(X, s, kernel)
     found = spectrum(K.value)
     smallest = Estimate(float(found.values[-1]), found.floor + len(X) * float(K.error))
@@ -153,18 +157,32 @@ def _too_many(X: np.ndarray, name: str, kind: Structure, aligned: Alignment) -> 
         what, count, told = f"{name} is", len(X), f"{len(X)} inputs"
     else:
         side, degree = ("odd", kind.odd) if kind.even is None else ("even", kind.even)
-        lines = [pair[0] for pair in aligned.antipodal]
+        homogeneous = kind.power is not None
+        lines = _lines((*aligned.antipodal, *(aligned.opposite if homogeneous else ())))
         if degree is None or degree < 0 or not lines:
             return []
-        # A constant is a function of the even part that the input zero has too.
-        zeros = list(aligned.zero[:1]) if side == "even" else []
-        spanned, count = _spanned(X[lines + zeros], degree), len(lines) + len(zeros)
+        # A constant is a function of the even part that the input zero has too; other powers vanish there.
+        zeros = list(aligned.zero[:1]) if side == "even" and not (homogeneous and degree) else []
+        rows = X[lines + zeros]
+        if homogeneous and degree:  # the norm is a factor, and the part a single power
+            rows = rows / np.linalg.norm(rows, axis=1)[:, None]
+        spanned, count = _spanned(rows, degree), len(lines) + len(zeros)
         told = f"{len(lines)} pair{'s' * (len(lines) > 1)} of opposite inputs{' and zero' * len(zeros)}"
         what = f"the {side} part of {name} is"
     if count <= spanned:
         return []
     functions = f"{spanned} function{'s' * (spanned != 1)}"
     return [f"{what} a polynomial of degree {degree}, which spans only {functions} on {told}"]
+
+
+def _lines(pairs: tuple[tuple[int, int], ...]) -> list[int]:
+    """One input of every line that such pairs lie on."""
+    lines, seen = [], set()
+    for pair in sorted(pairs):
+        if seen.isdisjoint(pair):
+            lines.append(pair[0])
+        seen.update(pair)
+    return lines
 
 
 def _spanned(X: np.ndarray, degree: int) -> int:

@@ -34,7 +34,8 @@ class KernelDeviation:
     ``limit``: $EM$ (n, n). ``bernstein``: matrix Bernstein with $L = c/N$ and $v \le c\|EM\|/N$; ``variance``: the
     exact $v = \frac1N\|E M^2 - (EM)^2\|$, sampled, with its standard error. ``draws`` (k,): deviations of k networks.
     With probability at least $1 - \delta$ the deviation is at most ``bound``, and at most ``exact_bound``, which is
-    known up to the sampling of v. Infinite where M is not bounded.
+    known up to the sampling of v. Infinite where M is not bounded. ``kernel`` and ``name``: which kernel of networks of
+    which activation.
     """
 
     width: int
@@ -43,6 +44,8 @@ class KernelDeviation:
     bernstein: Bernstein
     variance: Estimate
     draws: Float[np.ndarray, " k"]
+    kernel: str
+    name: str
 
     @property
     def bound(self) -> float:
@@ -65,18 +68,38 @@ class KernelDeviation:
 
     @property
     def quantile(self) -> float:
-        r"""The deviation that a share $\delta$ of the networks exceeds."""
+        r"""The deviation that a share $\delta$ of the networks exceeds; for $\delta < 1/k$ near the largest."""
         return float(np.quantile(self.draws, 1.0 - self.delta))
 
     def __str__(self) -> str:
         found, exact, share = self.measured, self.exact_bound, f"{1 - self.delta:g}"
         known = f"bounded by {exact.value:.4g} with the sampled variance and by {self.bound:.4g} without sampling"
-        bounded = f"{known}, with probability {share}" if math.isfinite(self.bound) else "no bound: M is not bounded"
+        bounded = f"{known}, with probability {share}" if math.isfinite(self.bound) else _unbounded(self)
+        few = self.delta * len(self.draws) < 1
+        least = f"at most {self.quantile:.4g} in a share of {share}"
+        most = f"{np.max(self.draws):.4g} in the largest" if few else least
         return (
             f"distance of the kernel of {len(self.limit.value)} inputs at width {self.width} from its limit:\n"
-            f"measured {found.value:.4g} +- {found.error:.2g} in the mean of {len(self.draws)} networks, "
-            f"at most {self.quantile:.4g} in a share of {share}\n{bounded}"
+            f"measured {found.value:.4g} +- {found.error:.2g} in the mean of {len(self.draws)} networks, {most}\n"
+            f"{bounded}"
         )
+
+    def __repr__(self) -> str:
+        found = self.measured
+        return (
+            f"KernelDeviation({self.kernel} kernel of {self.name}, {len(self.limit.value)} inputs, width {self.width}: "
+            f"measured {found.value:.4g} +- {found.error:.2g}, bound {self.bound:.4g})"
+        )
+
+
+def _unbounded(found: KernelDeviation) -> str:
+    """Why there is no bound."""
+    needs = {
+        "readout": "a readout kernel needs a bounded activation",
+        "hidden": "a hidden kernel needs one of bounded slope",
+        "both": "the sum of both kernels needs a bounded activation of bounded slope",
+    }
+    return f"no bound: {needs[found.kernel]}; {found.name} is not"
 
 
 def kernel_deviation(
@@ -120,9 +143,11 @@ def kernel_deviation(
     rng = np.random.default_rng(seed)
     measured = np.array([norm(difference(rng, s, X, width, limit.value, kernel)) for _ in range(draws)])
     size = summand_bound(s, X, kernel)
-    v = size * (norm(limit.value) + len(X) * float(limit.error)) / width if size > 0 else 0.0
+    largest = norm(limit.value) + len(X) * float(limit.error)
+    v = size * largest / width if size > 0 and largest > 0 else 0.0  # M is zero where its mean is
     found = bernstein(v, size / width, limit.value.shape)
-    return KernelDeviation(width, delta, limit, found, matrix_variance(rng, s, X, width, limit.value, kernel), measured)
+    variance = matrix_variance(rng, s, X, width, limit.value, kernel)
+    return KernelDeviation(width, delta, limit, found, variance, measured, kernel, s.name)
 
 
 def summand_bound(s: Activation, X: Float[np.ndarray, "n d"], kernel: str) -> float:
@@ -133,19 +158,24 @@ def summand_bound(s: Activation, X: Float[np.ndarray, "n d"], kernel: str) -> fl
     [inf, 1.0]
     """
     readout = 0.0 if kernel == "hidden" else len(X) * s.value_bound**2
-    hidden = 0.0 if kernel == "readout" else float(np.linalg.norm(X, 2) ** 2) * s.slope_bound**2
-    return readout + hidden
+    square = 0.0 if kernel == "readout" else float(np.linalg.norm(X, 2) ** 2)
+    # Without inputs other than zero the hidden kernel is zero, whatever the slope.
+    return readout + (square * s.slope_bound**2 if square > 0 else 0.0)
 
 
 def mean_kernel(X: Float[np.ndarray, "n d"], s: Activation, kernel: str) -> Estimate:
-    """The limit kernel, by its series where that is sharp enough, else by the dual."""
+    """The limit kernel, by its series where that is sharp enough, else by the dual, else by the series as it is."""
+    value, error = np.zeros((0, 0)), math.inf
     layers = ("readout", "hidden") if kernel == "both" else (kernel,)
     for degree in _DEGREES:
         parts = [expand(X, s, layer, degree).gram for layer in layers]
         value, error = sum(part.value for part in parts), sum(float(part.error) for part in parts)
         if error <= _SHARP * np.max(value):
             return Estimate(value, error)
-    return limit_kernel(X, s, kernel)
+    try:
+        return limit_kernel(X, s, kernel)
+    except ValueError:  # inputs whose dual has no error that is small enough
+        return Estimate(value, error)
 
 
 def difference(

@@ -115,6 +115,13 @@ def _predict_over_width(case: Features, exponent=-0.5) -> Estimate:
     return Estimate(exponent, (len(case.X) / _WIDTHS[0]) ** 2)
 
 
+def _few_inputs(case: Features) -> str | None:
+    """The first correction, of the order of n/N, is small at the least width."""
+    if len(case.X) ** 2 <= 0.04 * _WIDTHS[0] ** 2:
+        return None
+    return f"the exponent does not show because {_WIDTHS[0]:g} neurons are few for {len(case.X)} inputs"
+
+
 def _over_count(case: Features, key: Array) -> np.ndarray:
     # One network for all counts, so that chance does not come between them.
     whole = _difference(case, key)
@@ -183,6 +190,7 @@ CLAIMS = (
         predict=_predict_over_width,
         measure=_over_width,
         relation=Scaling(sizes=_WIDTHS),
+        assumptions=(_few_inputs,),
         draws=16,
         mutants=(Mutant("like an average of squares", {"predict": partial(_predict_over_width, exponent=-1.0)}),),
     ),

@@ -23,20 +23,30 @@ _NEURONS = 4096  # at once
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    r"""$f = \sum_ic_ik(\cdot, x_i)$, of least norm among the functions of these values at the centres.
+    r"""$f = \sum_ic_ik(\cdot, x_i)$, of least norm among the functions of its own values at the centres.
 
     ``centres`` (N, d), ``coefficients`` c (N,), ``norm`` $\sqrt{c^\top Kc}$; ``weights`` $W_0$ (m, d) of the finite
-    network whose kernel it is, or None for infinite width. Called on inputs (k, d) it gives (k,).
+    network whose kernel it is, or None for infinite width; ``residual`` $\max|Kc-y|$, by which it misses the values
+    that were asked for, as it must for different ones at equal centres. Called on inputs (k, d) it gives (k,).
     """
 
     centres: Float[np.ndarray, "N d"]
     coefficients: Float[np.ndarray, " N"]
     norm: float
     weights: Float[np.ndarray, "m d"] | None
+    residual: float
 
     def __call__(self, Z: ArrayLike) -> Float[np.ndarray, " k"]:
-        """The interpolant at other inputs (k, d)."""
-        return _kernel(self.weights, check_rows(Z), self.centres) @ self.coefficients
+        """The interpolant at other inputs (k, d); raises ``ValueError`` for those of another d than the centres."""
+        Z, d = check_rows(Z), self.centres.shape[1]
+        if Z.shape[1] != d:
+            reject(f"inputs of shape {Z.shape}", f"Like the centres they are (k, {d})", f"Give {d} numbers for each")
+        return _kernel(self.weights, Z, self.centres) @ self.coefficients
+
+    def __repr__(self) -> str:
+        count, d = self.centres.shape
+        width = "infinite width" if self.weights is None else f"width {len(self.weights)}"
+        return f"Interpolant({count} centres, d={d}, {width}, norm {self.norm:.4g}, residual {self.residual:.2g})"
 
     def displacement(self) -> Float[np.ndarray, "m d"]:
         r"""$W - W_0 = \frac1{\sqrt m}\sum_ic_i\,1[W_0x_i > 0]\,x_i^\top$ for readout weights of 1, of norm ``norm``.
@@ -57,17 +67,17 @@ def interpolate(
     r"""Interpolate values y (N,) at the centres X (N, d) by the hidden kernel of a rectifier network.
 
     $Kc = y$ in least squares of least norm, singular values below ``cutoff`` times the largest left out: so the values
-    are met only as far as the kernel allows.
+    are met only as far as the kernel allows, to the ``residual``.
 
     Args:
         X: the centres.
         y: their values.
         width: m, the number of neurons with weights from N(0, I); None for infinite width.
         seed: of the weights.
-        cutoff: see above.
+        cutoff: see above, in [0, 1).
 
-    Raises ``ValueError`` for centres that are not (N, d) and finite, values that are not (N,) and finite, and a width
-    below 1. Sources: bartlett2021deep, steinwart2008support.
+    Raises ``ValueError`` for centres that are not (N, d) and finite, values that are not (N,) and finite, a width
+    below 1 and a cutoff outside of [0, 1). Sources: bartlett2021deep, steinwart2008support.
 
     >>> f = interpolate([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0])
     >>> np.round(f([[0.6, 0.8]]), 6).tolist(), round(f.norm, 6)
@@ -78,13 +88,16 @@ def interpolate(
         reject(
             f"values of shape {y.shape} for {len(X)} centres", "Values are (N,) and finite", "Give one for each centre"
         )
+    if not 0 <= cutoff < 1:
+        reject(f"cutoff={cutoff}", "It is a part of the largest singular value, in [0, 1)", "Give for example 1e-13")
     W = None
     if width is not None:
         shape = demand_count("width", width, least=1), X.shape[1]
         W = np.random.default_rng(seed).normal(size=shape)
     K = _kernel(W, X, X)
     c = np.linalg.lstsq(K, y, rcond=cutoff)[0]
-    return Interpolant(X, c, float(np.sqrt(max(float(c @ K @ c), 0.0))), W)
+    residual = float(np.max(np.abs(K @ c - y), initial=0.0))
+    return Interpolant(X, c, float(np.sqrt(max(float(c @ K @ c), 0.0))), W, residual)
 
 
 def _kernel(W: Float[np.ndarray, "m d"] | None, X: Float[np.ndarray, "n d"], Y: Float[np.ndarray, "k d"]):

@@ -58,13 +58,25 @@ def _predict_norm(case: Wave, power=1.0, widths=0.0, infinite=False) -> Estimate
     return Estimate(value, 1e-9 * value)
 
 
+def _fixed_coordinate(case: Wave) -> str | None:
+    """There is a fixed coordinate."""
+    return None if 0 < case.height < 1 else f"the values cannot be met because the height is {case.height:g}"
+
+
 def _enough_neurons(case: Wave) -> str | None:
-    """The network has more neurons than there are centres, many times over, and a fixed coordinate."""
-    if not 0 < case.height < 1:
-        return f"the values cannot be met because the height is {case.height:g}"
-    if case.width < 8 * case.centres:
-        return f"the values may not be met because {case.width} neurons are few for {case.centres} centres"
-    return None
+    """The network has more neurons than there are centres, many times over."""
+    return _few(case.width, case.centres)
+
+
+def _enough_everywhere(case: Wave) -> str | None:
+    """The least of the widths is that of more neurons than there are centres, many times over."""
+    return _few(int(_WIDTHS[0]), case.centres)
+
+
+def _few(width: int, centres: int) -> str | None:
+    if width >= 8 * centres:
+        return None
+    return f"the values may not be met because {width} neurons are few for {centres} centres"
 
 
 def _distances(case: Wave, key: Array) -> np.ndarray:
@@ -90,7 +102,7 @@ CLAIMS = (
         predict=_predict_norm,
         measure=_distance_travelled,
         relation=Equal(),
-        assumptions=(_enough_neurons,),
+        assumptions=(_fixed_coordinate, _enough_neurons),
         mutants=(
             Mutant("root lost", {"predict": partial(_predict_norm, power=2.0)}),
             Mutant("scale of the network lost", {"predict": partial(_predict_norm, widths=0.5)}),
@@ -108,7 +120,7 @@ CLAIMS = (
         predict=_predict_exponent,
         measure=_distances,
         relation=Scaling(sizes=_WIDTHS),
-        assumptions=(_enough_neurons,),
+        assumptions=(_fixed_coordinate, _enough_everywhere),
         draws=16,
         mutants=(Mutant("rate 1/m", {"predict": partial(_predict_exponent, exponent=-1.0)}),),
     ),
