@@ -69,6 +69,33 @@ def test_a_table_without_convexity_is_refused(claim):
     assert "0 < lambda <= beta" in verdict.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "setup", "reason"),
+    [
+        ("OPT-6c", Table(smoothness=1000.0), "the steps of the flow are too long because beta t is 8000"),
+        ("OPT-6g", Table(smoothness=0.5), "curvature 1 across its direction"),
+    ],
+)
+def test_what_the_measurement_cannot_follow_is_refused(name, setup, reason):
+    verdict = check(CLAIM[name], setup)
+    assert verdict.status is Status.NOT_APPLICABLE
+    assert reason in verdict.reasons[0]
+
+
+def test_bounds_at_the_start_and_constants_that_no_loss_has():
+    assert strongly_convex_factor(2.0, np.arange(3.0), 2.0).tolist() == [1.0, 0.0, 0.0]
+    assert pl_factor(0.0, 5.0, 2.0) == 1.0
+    for wrong in (2.1, -0.1, np.nan):
+        with pytest.raises(ValueError, match=r"a constant \S+ with smoothness=2\.0\. A smooth F"):
+            strongly_convex_factor(wrong, 1.0, 2.0)
+    with pytest.raises(ValueError, match=r"a constant 3\.0"):
+        pl_factor(3.0, 1.0, 2.0)
+    for bound in (stationarity_bound, convex_bound, last_iterate_bound):
+        with pytest.raises(ValueError, match=r"t=0\.0\. The bound is for times"):
+            bound(1.0, 0.0)
+    assert last_iterate_bound(1.0, 0.0, 3.0) == 1.5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["OPT-6", "OPT-6b", "OPT-6c", "OPT-6e", "OPT-6g"])
 def test_the_rows_hold_for_other_constants_too(name):

@@ -36,6 +36,13 @@ def test_a_ball_keeps_its_centre():
     np.testing.assert_allclose(jax.jacobian(Ball(1.0))(jnp.zeros(2)), np.eye(2))
 
 
+def test_the_squares_of_large_numbers_do_not_overflow():
+    assert Ball(1.0)(jnp.array([1e30, 0.0], dtype="float32")).tolist() == [1.0, 0.0]
+    w = jnp.array([3.0, 4.0])
+    unit = w / 5.0
+    np.testing.assert_allclose(jax.jacobian(Ball(1.0))(w), (np.eye(2) - unit[:, None] * unit[None]) / 5.0, atol=1e-15)
+
+
 def test_a_point_may_be_a_box():
     assert Box(1.0, 1.0)(jnp.array([0.0, 3.0])).tolist() == [1.0, 1.0]
 
@@ -56,7 +63,9 @@ def test_a_box_is_not_empty():
     [
         ("OPT-9", Constrained(distance=0.5), "only 0.5 from the centre"),
         ("OPT-9", Constrained(convexity=0.0), "0 < lambda"),
+        ("OPT-9", Constrained(convexity=0.01), "400 steps do not arrive"),
         ("OPT-9b", Sliding(convexity=-1.0), "0 < lambda"),
+        ("OPT-9b", Sliding(smoothness=5000.0), "2000 steps are too long for the flow"),
     ],
 )
 def test_claims_say_why_they_do_not_apply(claim, setup, reason):

@@ -55,6 +55,13 @@ def test_claims_say_why_they_do_not_apply(name, reason):
     assert reason in verdict.reasons[0]
 
 
+def test_rates_whose_defects_are_rounding_are_refused():
+    for rate in (0.0, 1e-5):
+        verdict = check(CLAIMS[0], Step(rate=rate))
+        assert verdict.status is Status.NOT_APPLICABLE
+        assert "lost in rounding" in verdict.reasons[0]
+
+
 @pytest.mark.slow
 def test_the_claim_holds_for_another_network():
     verdict = check(CLAIMS[0], Step(width=100, count=2, activation="tanh"))

@@ -51,3 +51,9 @@ def test_too_few_points_leave_the_empirical_minimiser_open():
         verdict = check(claim, Fit(count=3))
         assert verdict.status is Status.NOT_APPLICABLE
         assert "3 points leave 4 coefficients" in verdict.reasons[0]
+
+
+def test_degrees_beyond_the_quadrature_are_refused():
+    verdict = check(CLAIMS[0], Fit(degree=60, count=100))
+    assert verdict.status is Status.NOT_APPLICABLE
+    assert "60 nodes is not exact" in verdict.reasons[0]

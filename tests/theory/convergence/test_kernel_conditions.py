@@ -43,6 +43,16 @@ def test_a_singular_kernel_fails_the_first_condition():
     assert str(found).startswith("(i) lambda_0 = 0: not met") or found.start < 0
 
 
+def test_the_rounding_is_that_of_the_kernels():
+    """Twice the same point: the smallest eigenvalue is rounding, which of float32 is far above that of float64."""
+    J = np.random.default_rng(0).normal(size=(3, 8)).astype("float32")
+    single = np.stack([J, J])[:, [0, 1, 2, 2]]
+    kernels = np.einsum("kip,kjp->kij", single, single) + np.float32(1e-7) * np.eye(4, dtype="float32")
+    assert not kernel_conditions(kernels).positive
+    assert kernel_conditions(kernels.astype(float) + 1e-6 * np.eye(4)).positive
+    assert kernel_conditions(np.array([[[2]], [[1]]])).near
+
+
 @pytest.mark.slow
 def test_a_flow_has_the_conditions_of_its_kernels():
     """On the extremal map, the kernel ends at 1 - h of what it was."""

@@ -11,6 +11,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
 from widthwise.theory.convergence import table
+from widthwise.theory.convergence.rate_table import _number, _rate, _told
 from widthwise.theory.lazy import descend
 from widthwise.theory.lazy.landscapes import WAVY_PL, log_cosh, wavy_parabola
 
@@ -266,6 +267,7 @@ def vectorial(w):
         (square, POINTS, {"times": [0, 1, 1]}, "It is 3 increasing times"),
         (square, POINTS, {"rate": 0.1, "steps": [0, 1, 2.5]}, "steps, which are whole"),
         (square, POINTS, {"error": -1.0}, "error=-1"),
+        (square, POINTS, {"times": [0, 1, 2], "steps": [0, 1, 2]}, "both times and steps"),
         (square, POINTS, {"convexity": 2.0}, r"convexity=2\. At .* allows at most 1"),
         (square, [POINTS[0], POINTS[0][:1]], {}, "point 1 with arrays of shapes"),
     ],
@@ -276,5 +278,29 @@ def test_bad_input(loss, points, options, message):
 
 
 def test_an_unknown_row_is_named():
-    with pytest.raises(ValueError, match="'speed' is no row"):
-        table(square, POINTS)["speed"]
+    found = table(square, POINTS, rate=0.1)
+    with pytest.raises(ValueError, match=r"'speed' is no row\. Rows are 'PL, squared', .*'length under PL'\."):
+        found["speed"]
+    with pytest.raises(ValueError, match=r"'strongly convex' is no row \(did you mean 'strongly convex, value'\?\)"):
+        found.rows["strongly convex"]
+    assert "speed" not in found.rows
+
+
+def test_a_rate_above_one_over_beta_says_nothing_of_convexity():
+    found = table(stretched, descended(stretched, [1.0, 1.0], 0.15, 20), rate=0.15, reference=np.zeros(2))
+    assert found["strong convexity"] == pytest.approx(1.0, rel=1e-7)
+    assert "the rate is above 1/beta = 0.1" in found.rows["convex"].reason
+
+
+def test_it_is_short_in_a_shell_and_tells_infinite_ratios():
+    found = table(square, POINTS, rate=0.1)
+    assert repr(found) == "RateTable(gradient descent, 3 points, F* = 0.305)"
+    assert _told(np.inf) == "inf" and _told(-np.inf) == "-inf" and _told(np.nan) == "-"
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"rate='0\.1'\. The rate is one number"):
+        _rate("0.1", None)
+    with pytest.raises(ValueError, match=r"minimum='0'\. The minimum is one number"):
+        _number("minimum", "0")
+    assert _number("minimum", np.float32(2.0)) == 2.0

@@ -106,3 +106,14 @@ def test_nothing_to_move_or_nothing_to_read():
 def test_what_is_refused(name, x, radius, words):
     with pytest.raises(ValueError, match=words):
         rectifier_worst_case(network(name), x, radius)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
+def test_neurons_on_their_kink_move_to_the_side_that_jax_does_not_see(name):
+    net = Shallow(jnp.asarray([[0.0], [0.0], [0.3], [-0.2]]), jnp.asarray([1.0, 1.0, 1.0, 1.0]), activation(name), 0.5)
+    x = np.array([1.5])
+    for radius in (0.01, 2.0):
+        worst = rectifier_worst_case(net, x, radius)
+        off = departure(ShallowMap(net, jnp.asarray(x[None])), np.asarray(net.W).ravel(), worst.displacement.ravel())
+        assert abs(off[0]) == pytest.approx(worst.low, rel=1e-12)
+        assert 0 < worst.low <= worst.high

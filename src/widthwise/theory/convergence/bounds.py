@@ -8,7 +8,27 @@ $\eta < 1/\beta$ have the same bounds with $1/\eta$ for $\beta$, because F is $1
 
 import numpy as np
 
+from widthwise.numerics import reject
 from widthwise.theory.lazy import length_bounds, pl_decay, strongly_convex_decay
+
+
+def _positive(t):
+    if not np.all(np.asarray(t) > 0):
+        reject(f"t={t}", "The bound is for times, or numbers of steps, above 0", "Leave the start out")
+    return t
+
+
+def _power(constant, smoothness, exponent):
+    r"""$(1-\lambda/\beta)^k$, which is 1 for k = 0 and precise for many small steps."""
+    if not np.all((np.asarray(constant) >= 0) & (np.asarray(constant) <= smoothness)):
+        reject(
+            f"a constant {constant} with smoothness={smoothness}",
+            "A smooth F has constants of PL and of strong convexity from 0 to its smoothness",
+            "Give both constants of one F",
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = exponent * np.log1p(-constant / smoothness)
+    return np.exp(np.where(np.asarray(exponent) == 0, 0.0, logs))
 
 
 def stationarity_bound(gap, t, smoothness=None):
@@ -19,7 +39,7 @@ def stationarity_bound(gap, t, smoothness=None):
     >>> stationarity_bound(3.0, 6.0), stationarity_bound(3.0, 6.0, smoothness=10.0)
     (0.5, 10.0)
     """
-    return gap / t if smoothness is None else 2.0 * smoothness * gap / t
+    return (1.0 if smoothness is None else 2.0 * smoothness) * gap / _positive(t)
 
 
 def convex_bound(distance, t, smoothness=None):
@@ -30,7 +50,7 @@ def convex_bound(distance, t, smoothness=None):
     >>> convex_bound(2.0, 4.0), convex_bound(2.0, 4.0, smoothness=10.0)
     (0.5, 5.0)
     """
-    return distance**2 / (2.0 * t) * (1.0 if smoothness is None else smoothness)
+    return distance**2 / (2.0 * _positive(t)) * (1.0 if smoothness is None else smoothness)
 
 
 def last_iterate_bound(distance, t, smoothness=None):
@@ -41,7 +61,7 @@ def last_iterate_bound(distance, t, smoothness=None):
     >>> last_iterate_bound(1.0, 4.0), last_iterate_bound(1.0, 1.0, smoothness=9.0)
     (0.0625, 1.5)
     """
-    return distance**2 / (4.0 * t) if smoothness is None else smoothness * distance**2 / (4.0 * t + 2.0)
+    return distance**2 / (4.0 * _positive(t)) if smoothness is None else smoothness * distance**2 / (4.0 * t + 2.0)
 
 
 def strongly_convex_factor(convexity, t, smoothness=None):
@@ -54,7 +74,7 @@ def strongly_convex_factor(convexity, t, smoothness=None):
     """
     if smoothness is None:
         return strongly_convex_decay(convexity, t)
-    return np.exp(2.0 * t * np.log1p(-convexity / smoothness))
+    return _power(convexity, smoothness, 2.0 * t)
 
 
 def pl_factor(pl, t, smoothness=None):
@@ -69,7 +89,7 @@ def pl_factor(pl, t, smoothness=None):
     """
     if smoothness is None:
         return pl_decay(pl, t, "half")
-    return np.exp(t * np.log1p(-pl / smoothness))
+    return _power(pl, smoothness, t)
 
 
 def length_bound(gap, t, smoothness=None, pl=None):

@@ -32,7 +32,10 @@ class Constant:
 
 
 def found_constants(record: Record, clock: Float[np.ndarray, " k"], minimum: float, rate: float) -> dict[str, Constant]:
-    r"""All constants by name; ``rate`` $\eta$, or 0: in strong convexity F is taken to be $1/\eta$-smooth."""
+    r"""All constants by name; ``rate`` $\eta$, or 0.
+
+    In strong convexity F is taken to be $1/\eta$-smooth, unless the record shows that it is not.
+    """
     seen, error = record.at_points, record.slope_error
     gap, squares, slope = seen["value"] - minimum, seen["away"], np.sqrt(seen["slope"])
     gap_error = ULPS * record.unit * (np.abs(seen["value"]) + abs(minimum))
@@ -40,8 +43,11 @@ def found_constants(record: Record, clock: Float[np.ndarray, " k"], minimum: flo
     secant = _over(seen["pull"] + error * np.sqrt(squares), squares)
     growth = _over(2.0 * (gap + gap_error), squares)
     towards, lipschitz = smoothness_pairs(record)
-    points, steps = convexity_pairs(record, rate)
     later = clock[1:]
+    told = "beta-smooth between neighbours and z"
+    smoothness = _largest("smoothness", told, lipschitz, later, towards, clock)
+    smooth = rate * smoothness.value <= 1.0 + ULPS * record.unit
+    points, steps = convexity_pairs(record, rate if smooth else 0.0)
     found = (
         _least("PL, squared", "mu (F - F*) <= |grad F|^2", pl, clock),
         _least("PL, half", "mu (F - F*) <= |grad F|^2 / 2", 0.5 * pl, clock),
@@ -49,7 +55,7 @@ def found_constants(record: Record, clock: Float[np.ndarray, " k"], minimum: flo
         _least("one-point convexity", "mu/2 |w - z|^2 <= <grad F, w - z>", 2.0 * secant, clock),
         _least("quadratic growth", "mu/2 |w - z|^2 <= F - F*", growth, clock),
         _least("strong convexity", "lambda-strongly convex between neighbours and z", points, clock, steps, later),
-        _largest("smoothness", "beta-smooth between neighbours and z", lipschitz, later, towards, clock),
+        smoothness,
         Constant("decay of the value", _decay(clock, gap, gap_error), "F(t) - F* <= e^(-mu (t - s)) (F(s) - F*)"),
         Constant("decay of the distance", _decay(clock, squares, _blur(record)), "d(t)^2 <= e^(-mu (t - s)) d(s)^2"),
     )
@@ -70,6 +76,8 @@ def smoothness_pairs(record: Record) -> tuple[np.ndarray, np.ndarray]:
 def convexity_pairs(record: Record, rate: float) -> tuple[np.ndarray, np.ndarray]:
     r"""The largest $\lambda$ that each point with z, and each step, allows a $1/\eta$-smooth F, in both directions.
 
+    ``rate`` is the $\eta$ of the record, or 0 where nothing is known of the smoothness of F.
+
     With $D = F(v)-F(w)-\langle\nabla F(w),v-w\rangle$, $N = 2D-\eta\|\Delta g\|^2$ and
     $T = \|\Delta w-\eta\Delta g\|^2$ it is $N/(T+\eta N)$: no more and no less than what can be interpolated by a
     $\lambda$-strongly convex, $1/\eta$-smooth function. Source: taylor2017smooth.
@@ -89,7 +97,8 @@ def _pair(of: dict[str, np.ndarray], rise: np.ndarray, blur: np.ndarray, error: 
     """Both Bregman distances of pairs; ``rise`` is the value at the point minus that at the other."""
     slack = blur + error * np.sqrt(of["away"])
     # Rounding moves T and the bend by at most the rounding of a gradient.
-    bend, tilt = _rest(of["bend"], error) ** 2, np.maximum(np.sqrt(of["tilt"]) - 2.0 * rate * error, 0.0) ** 2
+    turned = np.sqrt(of["tilt"] if rate > 0 else of["away"])
+    bend, tilt = _rest(of["bend"], error) ** 2, np.maximum(turned - 2.0 * rate * error, 0.0) ** 2
     found = []
     for D in (rise - of["back"], of["pull"] - rise):
         N = 2.0 * (D + slack) - rate * bend

@@ -19,6 +19,8 @@ from widthwise.numerics import Estimate, reject
 from .landscapes import Bowl, bowl, generator
 from .record import ULPS
 
+_COUNT = 400  # steps to a minimiser
+
 
 class Ball(eqx.Module):
     r"""The projection on $\{\|w\| \le \text{radius}\}$.
@@ -34,9 +36,13 @@ class Ball(eqx.Module):
             reject(f"radius={self.radius}", "A ball has a finite radius above 0", "Give for example radius=1.0")
 
     def __call__(self, w: Float[Array, " d"]) -> Float[Array, " d"]:
-        square = jnp.vdot(w, w)
-        outside = square > self.radius**2
-        return w * jnp.where(outside, self.radius / jnp.sqrt(jnp.where(outside, square, 1.0)), 1.0)
+        # The square of a large entry overflows, that of its share does not.
+        largest = jax.lax.stop_gradient(jnp.max(jnp.abs(w), initial=0.0))
+        unit = jnp.where(largest > 0, largest, 1.0)
+        square = jnp.vdot(w / unit, w / unit)
+        outside = unit * jnp.sqrt(square) > self.radius
+        size = unit * jnp.sqrt(jnp.where(outside, square, 1.0))
+        return w * jnp.where(outside, self.radius / size, 1.0)
 
 
 class Box(eqx.Module):
@@ -74,7 +80,7 @@ def optimality_residual(loss: Callable, point: Float[Array, " d"], project: Call
 
 @eqx.filter_jit
 def projected_descent(
-    loss: Callable, start: Float[Array, " d"], project: Callable, rate: float, count: int
+    loss: Callable, start: Float[Array, " d"], project: Callable, rate: float | Float[Array, ""], count: int
 ) -> Float[Array, " d"]:
     r"""The last of ``count`` steps $w \leftarrow \Pi(w-\eta\nabla F(w))$; with small steps the projected gradient flow.
 
@@ -109,7 +115,7 @@ def _minimised(loss: Shifted, rate: float) -> dict[str, Array]:
     """On both sets the minimiser, the gradient there and the residual."""
 
     def on(project):
-        point = projected_descent(loss, jnp.zeros_like(loss.centre), project, rate, 400)
+        point = projected_descent(loss, jnp.zeros_like(loss.centre), project, rate, _COUNT)
         return {"point": point, "slope": jax.grad(loss)(point), "off": optimality_residual(loss, point, project)}
 
     return jax.tree.map(lambda *rows: jnp.stack(rows), on(Ball(1.0)), on(Box(-1.0, 1.0)))
@@ -129,7 +135,9 @@ def _optimal(setup: Constrained, key: Array, sign: float = 1.0, condition: str =
         np.concatenate([corners, rng.uniform(-1.0, 1.0, size=(1000, setup.dim))]),
     )
     size = np.linalg.norm(found["slope"], axis=1)
-    residual = {"cone": found["off"], "zero": size, "single": rng.uniform(size=2) * size}[condition]
+    # Half of -grad F is a member of the cone too.
+    between = np.linalg.norm(found["slope"] - 0.5 * found["slope"], axis=1)
+    residual = {"cone": found["off"], "zero": size, "single": between}[condition]
     pairs = zip(members, found["point"], found["slope"], strict=True)
     reach = [np.max((s - w) @ -(sign * g)) / abs(w @ g) for s, w, g in pairs]
     return 1.0 + np.concatenate([residual / size, reach])
@@ -183,6 +191,21 @@ def _active(setup: Constrained) -> str | None:
     return f"the gradient may vanish on S because its minimiser is only {setup.distance:g} from the centre"
 
 
+def _arrives(setup: Constrained) -> str | None:
+    """The steps end at the minimiser up to rounding."""
+    if (1.0 - setup.convexity / setup.smoothness) ** _COUNT < 2.0**-52:
+        return None
+    return f"{_COUNT} steps do not arrive because lambda = {setup.convexity:g}, beta = {setup.smoothness:g}"
+
+
+def _short(setup: Sliding) -> str | None:
+    r"""Each step contracts by $1-\lambda\eta$."""
+    rate = max(setup.times) / setup.steps
+    if rate * (setup.convexity + setup.smoothness) <= 2.0:
+        return None
+    return f"{setup.steps} steps are too long for the flow because their rate {rate:.3g} is above 2/(lambda + beta)"
+
+
 CLAIMS = (
     Claim(
         id="OPT-9",
@@ -195,7 +218,7 @@ CLAIMS = (
         predict=lambda setup: Estimate(np.ones(4), ULPS * 2.0**-52 * setup.smoothness / setup.convexity),
         measure=_optimal,
         relation=AtMost(),
-        assumptions=(_convex, _active),
+        assumptions=(_convex, _active, _arrives),
         draws=4,
         mutants=(
             Mutant("gradient zero", {"measure": partial(_optimal, condition="zero")}),
@@ -213,7 +236,7 @@ CLAIMS = (
         predict=_predict_contracted,
         measure=_contracted,
         relation=AtMost(),
-        assumptions=(_convex,),
+        assumptions=(_convex, _short),
         draws=4,
         mutants=(
             Mutant("twice the rate", {"predict": partial(_predict_contracted, factor=4.0)}),

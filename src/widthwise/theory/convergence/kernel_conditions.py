@@ -81,20 +81,23 @@ def kernel_conditions(kernels: ArrayLike) -> KernelConditions:
     r"""Monitor both conditions on recorded kernels (k, n, n), of which the first is that of the start.
 
     For a training of $\frac1{2n}\|z-y\|^2$ divide the kernels by n. Where $\lambda_0$ is below its rounding,
-    $n\epsilon\|K_0\|$, it is 0. Raises ``ValueError`` for kernels that are not square, symmetric and finite.
+    $n\epsilon\|K_0\|$ with the $\epsilon$ of the precision in which the kernels come, it is 0. Raises ``ValueError``
+    for kernels that are not square, symmetric and finite.
     Source: du2019gradient; jacot2018neural.
 
     >>> print(kernel_conditions(np.array([np.eye(2), 1.2 * np.eye(2)])))
     (i) lambda_0 = 1: met; (ii) |K_t - K_0| <= 0.2 lambda_0: met; the loss falls at least like exp(-1 t)
     """
-    K = np.asarray(kernels, dtype=float)
+    K = np.asarray(kernels)
+    eps = float(jnp.finfo(K.dtype).eps) if jnp.issubdtype(K.dtype, jnp.floating) else 2.0**-52
+    K = K.astype(float)
     if K.ndim != 3 or K.shape[1] != K.shape[2] or 0 in K.shape:
         reject(f"kernels of shape {K.shape}", "They are (k, n, n) with k, n >= 1", "Stack the recorded kernels")
     size = np.max(np.abs(K), axis=(1, 2), keepdims=True)
     if not np.all(np.isfinite(K)) or np.any(np.abs(K - np.swapaxes(K, 1, 2)) > 1e-6 * size):
         reject("a kernel that is not symmetric or not finite", "A tangent kernel is J J^T", "Check how it was made")
     smallest = np.linalg.eigvalsh(K)[:, 0]
-    rounding = K.shape[1] * np.finfo(float).eps * np.max(np.abs(np.linalg.eigvalsh(K[0])))
+    rounding = K.shape[1] * eps * np.max(np.abs(np.linalg.eigvalsh(K[0])))
     smallest[0] = smallest[0] if smallest[0] > rounding else min(smallest[0], 0.0)
     return KernelConditions(smallest, np.max(np.abs(np.linalg.eigvalsh(K - K[:1])), axis=1))
 

@@ -63,7 +63,7 @@ def _follow(losses: Huber, start: Array, times: Array, points: Array) -> dict[st
     return jax.vmap(one)(losses, times)
 
 
-def _seen(setup: Table, key: Array, quantity) -> Float[np.ndarray, " 2T"]:
+def _seen(setup: Table, key: Array, quantity) -> Float[np.ndarray, " rows"]:
     """The largest quantity(run, |start - points|^2) over four Huber functions, for all steps and then all times."""
     rng = generator(key)
     direction, start = (way := unit(rng)), jnp.asarray(setup.distance * way)
@@ -116,7 +116,7 @@ def _predict_last(setup: Table, factor=1.0) -> Estimate:
 
 
 @eqx.filter_jit
-def _ratios(loss: Bowl, start: Array, times: Array, steps: tuple[int, ...]) -> Float[Array, "2T 2"]:
+def _ratios(loss: Bowl, start: Array, times: Array, steps: tuple[int, ...]) -> Float[Array, "rows 2"]:
     """Value and squared distance over their first ones."""
     descent = steps_of(loss, start, 1.0 / loss.smoothness, max(steps))["point"][jnp.array(steps)]
     flow = jax.vmap(lambda t: flow_of(loss, start, t))(times)
@@ -127,7 +127,7 @@ def _ratios(loss: Bowl, start: Array, times: Array, steps: tuple[int, ...]) -> F
     return jax.vmap(seen)(jnp.concatenate([descent, flow])) / seen(start)[None]
 
 
-def _slow_ratios(setup: Table, key: Array, noise: float = 0.1) -> Float[Array, "2T 2"]:
+def _slow_ratios(setup: Table, key: Array, noise: float = 0.1) -> Float[Array, "rows 2"]:
     """The ratios from near (or along) the slow direction of a bowl."""
     rng = generator(key)
     loss = bowl(rng, setup.convexity, setup.smoothness)
@@ -146,7 +146,7 @@ def _predict_without_smoothness(setup: Table) -> Estimate:
     return Estimate(np.stack([found, found], axis=1), 10 * FLOW_ERROR)
 
 
-def _attained(setup: Table, key: Array) -> Float[np.ndarray, " 2T"]:
+def _attained(setup: Table, key: Array) -> Float[np.ndarray, " rows"]:
     """$F(w_t)$ over the squared distance at the start on the Huber function of slope R/(2t+1), or R/(2t)."""
     direction, steps, times = unit(generator(key)), np.array(setup.steps), np.array(setup.times)
     start, origin = jnp.asarray(setup.distance * direction), jnp.zeros((1, 3))
@@ -188,6 +188,20 @@ def _positive(setup: Table) -> str | None:
     if 0 < setup.convexity <= setup.smoothness:
         return None
     return f"the rates need 0 < lambda <= beta because they divide by them; {setup.convexity:g}, {setup.smoothness:g}"
+
+
+def _followed(setup: Table) -> str | None:
+    """The steps of the flow are short enough for its error."""
+    if setup.smoothness * max(setup.times) <= 40.0:
+        return None
+    return f"the steps of the flow are too long because beta t is {setup.smoothness * max(setup.times):.4g}, above 40"
+
+
+def _steep(setup: Table) -> str | None:
+    """The Huber function across its direction is no steeper than along it."""
+    if setup.smoothness >= 1.0:
+        return None
+    return f"a Huber function is not {setup.smoothness:g}-smooth because it has curvature 1 across its direction"
 
 
 CLAIMS = (
@@ -237,7 +251,7 @@ CLAIMS = (
         predict=_predict_slow,
         measure=_slow_ratios,
         relation=AtMost(),
-        assumptions=(_positive,),
+        assumptions=(_positive, _followed),
         draws=8,
         mutants=(
             Mutant("rate without the smoothness", {"predict": _predict_without_smoothness}),
@@ -254,7 +268,7 @@ CLAIMS = (
         predict=_predict_slow,
         measure=partial(_slow_ratios, noise=0.0),
         relation=Equal(),
-        assumptions=(_positive,),
+        assumptions=(_positive, _followed),
         mutants=(Mutant("rate lambda for 2 lambda", {"predict": partial(_predict_slow, factor=0.5)}),),
     ),
     Claim(
@@ -295,7 +309,7 @@ CLAIMS = (
         predict=lambda _: Estimate(np.ones(2), 10 * FLOW_ERROR),
         measure=_growth,
         relation=AtMost(),
-        assumptions=(_positive,),
+        assumptions=(_positive, _steep),
         draws=4,
         mutants=(Mutant("twice the value", {"measure": partial(_growth, times_value=2.0)}),),
     ),

@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from widthwise.numerics import reject
+from widthwise.numerics import nearest, reject
 
 from .constants import Constant, found_constants
 from .record import ULPS, Record, recorded
 from .rows import Row, rows_of
 
 _KINDS = {"flow": "gradient flow", "descent": "gradient descent", "points": "points without a clock"}
+
+
+class Named(dict[str, Any]):
+    """Values by name; a name that is not there is refused with those that are."""
+
+    def __missing__(self, name: object) -> Any:
+        known = ", ".join(map(repr, self))
+        reject(f"{name!r} is no row{nearest(name, self)}", f"Rows are {known or 'not there'}", "Choose one of them")
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,11 @@ class RateTable:
 
     def __getitem__(self, name: str) -> float:
         """The constant, or the measured/bound ratio of the row, of this name."""
-        if name in self.constants:
-            return self.constants[name].value
-        if name not in self.rows:
-            reject(f"{name!r} is no row", f"Rows are {', '.join([*self.constants, *self.rows])}", "Choose one of them")
-        return self.rows[name].ratio
+        ratios = {row.name: row.ratio for row in self.rows.values()}
+        return Named({one.name: one.value for one in self.constants.values()} | ratios)[name]
+
+    def __repr__(self) -> str:
+        return f"RateTable({_KINDS[self.kind]}, {len(self.clock)} points, F* = {self.minimum:.4g})"
 
     def __str__(self) -> str:
         unit = "time" if self.kind == "flow" else "step"
@@ -54,7 +62,9 @@ class RateTable:
         lines.append(f"{'constant':<23}{'value':>12}{unit:>10}   inequality at all points")
         for one in self.constants.values():
             at = "" if math.isnan(one.at) else f"{one.at:.4g}"
-            lines.append(f"{one.name:<23}{_told(one.value):>12}{at:>10}   {one.inequality}")
+            # Where no point decides about an infinite constant, the record says nothing of it.
+            value = "-" if math.isinf(one.value) and not at else _told(one.value)
+            lines.append(f"{one.name:<23}{value:>12}{at:>10}   {one.inequality}")
         lines += ["", f"path length {self.length:.6g}, displacement {self.displacement:.6g}", ""]
         if self.rows:
             lines.append(f"{'row':<28}{'measured/bound':>15}{unit:>10}   assumption")
@@ -65,7 +75,13 @@ class RateTable:
 
 
 def _told(value: float) -> str:
-    return "-" if math.isnan(value) or math.isinf(value) else f"{value:.4g}"
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _number(name: str, value: Any) -> float:
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+        reject(f"{name}={value!r}", f"The {name} is one number", f"Give for example {name}=0.1")
+    return float(value)
 
 
 def table(
@@ -112,18 +128,25 @@ def table(
     >>> [round(found[name], 9) for name in ("PL, squared", "smoothness", "strong convexity", "strongly convex, value")]
     [2.0, 1.0, 1.0, 1.0]
     """
-    record, chosen = recorded(loss, points, reference, _rate(rate, times))
+    if not callable(loss):
+        reject(
+            f"a loss of type {type(loss).__name__}", "It is a function of the parameters", "Give table(loss, points)"
+        )
+    if times is not None and steps is not None:
+        reject("both times and steps", "Points are of the flow or of gradient descent", "Give one of the two")
+    rate = _rate(rate, times)
+    record, chosen = recorded(loss, points, reference, rate)
     kind = "flow" if times is not None else "descent" if rate is not None else "points"
     clock = _clock(times if kind == "flow" else steps, len(record), kind)
     if not (math.isfinite(error) and error >= 0):
         reject(f"error={error}", "The error of a point is a distance of at least 0", "Leave it out for exact points")
-    least = record.reference["value"] if minimum is None else _minimum(float(minimum), record)
+    least = record.reference["value"] if minimum is None else _minimum(_number("minimum", minimum), record)
     constants = found_constants(record, clock, least, rate or 0.0)
     used = constants if convexity is None else {**constants, "strong convexity": _given(convexity, constants)}
-    rows = rows_of(record, used, clock - clock[0], kind, rate, least, error)
+    rows = Named(rows_of(record, used, clock - clock[0], kind, rate, least, error))
     told = "z given" if chosen is None else f"z the lowest point, at {clock[chosen]:.4g}"
     moves = np.sqrt(record.steps["away"])
-    return RateTable(kind, clock, rate, least, told, constants, rows, float(moves.sum()), record.displacement)
+    return RateTable(kind, clock, rate, least, told, Named(constants), rows, float(moves.sum()), record.displacement)
 
 
 def _given(convexity: float, constants: dict[str, Constant]) -> Constant:
@@ -138,10 +161,13 @@ def _given(convexity: float, constants: dict[str, Constant]) -> Constant:
     return replace(seen, value=float(convexity))
 
 
-def _rate(rate: float | None, times: Any) -> float | None:
-    if rate is not None and times is not None:
+def _rate(rate: Any, times: Any) -> float | None:
+    if rate is None:
+        return None
+    if times is not None:
         reject("both times and a rate", "Points are of the flow or of gradient descent", "Give one of the two")
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
+    rate = _number("rate", rate)
+    if not (math.isfinite(rate) and rate > 0):
         reject(f"rate={rate}", "A rate is a finite number above 0", "Give the rate of gradient descent")
     return rate
 

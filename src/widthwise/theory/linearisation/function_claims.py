@@ -157,15 +157,17 @@ def _predict_linearised(case: Shallows, factor=1.0, start=1.0) -> Estimate:
 
 
 def _scales(case: Shallows, key: Array, power=0.5) -> np.ndarray:
-    x = np.asarray(case.X[0])
+    x = np.asarray(case.X[-1])
     keys = jax.random.split(key, len(_WIDTHS))
     found = [start_scales(case.activation, x, m, k, case.nets, power) for m, k in zip(_WIDTHS, keys, strict=True)]
     return np.array([one.value for one in found])
 
 
-def _predict_scales(case: Shallows, swapped=False) -> Estimate:
-    kernel = limit_gram(case.X[:1], case.activation)
-    values = [float(mean_square(case.X[:1], case.activation)[0]), float(kernel.value[0, 0])]
+def _predict_scales(case: Shallows, swapped=False, of_input=True) -> Estimate:
+    x = case.X[-1:]
+    kernel = limit_gram(x, case.activation)
+    square = float(kernel.value[0, 0]) / (1.0 if of_input else float(jnp.sum(x**2)))
+    values = [float(mean_square(x, case.activation)[0]), square]
     row = np.array(values[::-1] if swapped else values)
     return Estimate(np.tile(row, (len(_WIDTHS), 1)), float(kernel.error[0, 0]) + 1e-10)
 
@@ -222,9 +224,17 @@ def _predict_homogeneous(case: Shallows, degree=1.0, at_start=False) -> Estimate
 
 
 def _homogeneous(case: Shallows) -> str | None:
-    """The activation is homogeneous of degree one."""
+    """The activation is a rectifier."""
     known = negative_slope(case.activation.closed) is not None
-    return None if known else f"this is about rectifiers, and {case.activation.name} is not homogeneous"
+    return None if known else f"this is about rectifiers, and {case.activation.name} is no rectifier"
+
+
+def _curved(case: Shallows) -> str | None:
+    """The activation is not the identity, whose expansions are all affine."""
+    curved = case.activation.fn is not activation("identity").fn
+    return (
+        None if curved else "expansions differ at zero and elsewhere unless sigma is affine, and this is the identity"
+    )
 
 
 CLAIMS = (
@@ -300,7 +310,7 @@ CLAIMS = (
         r"the same means at every width, $E f_0(x)^2=E\,\sigma(w^\top x)^2$ and "
         r"$E\,k_m(x,x)=\|x\|^2E\,\sigma'(w^\top x)^2$.",
         sources=("bartlett2021deep",),
-        setup=partial(shallows, "erf", nets=5000),
+        setup=partial(shallows, "erf", spread=1.0, nets=5000),
         predict=_predict_scales,
         measure=_scales,
         relation=Equal(),
@@ -309,6 +319,7 @@ CLAIMS = (
             Mutant("1/m", {"measure": partial(_scales, power=1.0)}),
             Mutant("no factor", {"measure": partial(_scales, power=0.0)}),
             Mutant("values for slopes", {"predict": partial(_predict_scales, swapped=True)}),
+            Mutant("|x|^2 lost", {"predict": partial(_predict_scales, of_input=False)}),
         ),
     ),
     Claim(
@@ -339,6 +350,7 @@ CLAIMS = (
         predict=_predict_no_bend,
         measure=_bend,
         relation=Equal(scale=1.0),
+        assumptions=(_curved,),
         mutants=(Mutant("expanded at the start", {"measure": partial(_bend, at_zero=False)}),),
     ),
     Claim(

@@ -54,21 +54,27 @@ def _derivative(s: Activation, z: Float[Array, " k"], order: int) -> Float[Array
     return jax.vmap(fn)(z)
 
 
-def _bent(case: Shallows) -> Shallow:
-    """The worst network: every neuron where its activation bends most, with equal signs."""
-    x = np.asarray(case.X[0])
-    W = np.tile(_steepest(case) * x / (x @ x), (case.width, 1))
+def _bent(case: Shallows, x: Array) -> Shallow:
+    """The worst network for an input: every neuron where its activation bends most, with equal signs."""
+    W = np.tile(np.asarray(_steepest(case) * x / (x @ x)), (case.width, 1))
     return Shallow(jnp.asarray(W), jnp.asarray(np.ones(case.width)), case.activation, case.width**-0.5)
 
 
 def _attacked(case: Shallows, key: Array, reads: Callable[[Shallow, Array, Found], float]) -> np.ndarray:
-    """A random network and the worst one, attacked within each radius."""
-    rows, x = [], case.X[0]
-    for net in (case.draw(key), _bent(case)):
+    """A random network and the worst one, with unequal $|a_j|$, attacked within each radius."""
+    rows, x = [], case.X[-1]
+    for net in map(_uneven, (case.draw(key), _bent(case, x))):
         f, w0 = _map(net, x)
         found = [adversarial_gap(f, w0, radius, key, restarts=4, rounds=40) for radius in _RADII]
         rows.append([reads(net, x, one) for one in found])
     return np.array(rows)
+
+
+def _uneven(net: Shallow) -> Shallow:
+    """The network with three times the readout of half of its neurons."""
+    width = len(net.signs)
+    larger = np.where(np.arange(width) < (width + 1) // 2, 3.0, 1.0)
+    return Shallow(net.W, net.signs * jnp.asarray(larger), net.activation, net.scale)
 
 
 def _gap_found(net: Shallow, x: Array, found: Found) -> float:
@@ -81,9 +87,12 @@ def _change_found(net: Shallow, x: Array, found: Found) -> float:
     return abs(float(moved.outputs(x[None, :])[0]) - float(net.outputs(x[None, :])[0]))
 
 
-def _predict_smooth(case: Shallows, factor=1.0) -> Estimate:
-    row = [factor * taylor_error_bound(case.draw(jax.random.key(0)), case.X[0], radius) for radius in _RADII]
-    return Estimate(np.array([row, row]), 64 * 2.0**-52 * math.sqrt(case.width))
+def _predict_smooth(case: Shallows, factor=1.0, of_input=True, of_readout=True) -> Estimate:
+    x, net = case.X[-1], _uneven(case.draw(jax.random.key(0)))
+    factor = factor if of_input else factor / float(x @ x)
+    factor = factor if of_readout else factor / float(jnp.max(jnp.abs(net.signs)))
+    row = [factor * taylor_error_bound(net, x, radius) for radius in _RADII]
+    return Estimate(np.array([row, row]), 3 * 64 * 2.0**-52 * math.sqrt(case.width))
 
 
 def _curvature_is_bounded(case: Shallows) -> str | None:
@@ -97,7 +106,7 @@ def _sharpness(case: Shallows, key: Array) -> np.ndarray:
 
     To the leading order in the step all directions are equal, so that an adversary alone is slow to tell them apart.
     """
-    net, x, found = _bent(case), case.X[0], []
+    net, x, found = _bent(case, case.X[0]), case.X[0], []
     f, w0 = _map(net, x)
     for step in _STEPS:
         radius = step * math.sqrt(case.width)
@@ -115,6 +124,11 @@ def _predict_sharpness(case: Shallows, whole=1.0) -> Estimate:
     # The next terms, and differences of sums of size one.
     rounding = 64 * 2.0**-52 * math.sqrt(case.width) / (0.5 * case.activation.curvature_bound * steps**2)
     return Estimate(whole * value, (1.0 + abs(fifth / second) / 60.0) * steps**3 + rounding)
+
+
+def _bends(case: Shallows) -> str | None:
+    bends = case.activation.curvature_bound > 0
+    return None if bends else f"nothing attains the bound 0 because {case.activation.name} does not bend"
 
 
 def _unit_input(case: Shallows) -> str | None:
@@ -140,7 +154,7 @@ def _pair(f: ShallowMap, w0: Array, first: Array, second: Array, sign: float) ->
     return jnp.abs(f(w0 + second) - (value + sign * along))[0]
 
 
-def _predict_ball(case: Shallows, power=1 / 6) -> Estimate:
+def _predict_ball(case: Shallows) -> Estimate:
     bounds = np.array([rectifier_error_bound(case.width, 1.0, pair=pair) for pair in (False, True, True, True)])
     return Estimate(bounds, 1e-12)
 
@@ -267,7 +281,7 @@ CLAIMS = (
         statement=r"If $|\sigma''|\le L$ then for all W and V, $|f(x;W)-f(x;V)-\langle\nabla f(x;V),W-V\rangle|\le"
         r"\frac L{2\sqrt m}\max_j|a_j|\,\|x\|^2\|W-V\|_F^2$: no adversary finds more, in any ball around any network.",
         sources=("bartlett2021deep", "telgarsky2021deep"),
-        setup=shallows,
+        setup=partial(shallows, spread=1.0),
         predict=_predict_smooth,
         measure=partial(_attacked, reads=_gap_found),
         relation=AtMost(),
@@ -276,6 +290,8 @@ CLAIMS = (
         mutants=(
             Mutant("half the curvature", {"predict": partial(_predict_smooth, factor=0.5)}),
             Mutant("1/m for one over root m", {"predict": partial(_predict_smooth, factor=50**-0.5)}),
+            Mutant("|x|^2 lost", {"predict": partial(_predict_smooth, of_input=False)}),
+            Mutant("max|a| lost", {"predict": partial(_predict_smooth, of_readout=False)}),
             Mutant("gradient left out, as printed", {"measure": partial(_attacked, reads=_change_found)}),
         ),
     ),
@@ -289,7 +305,7 @@ CLAIMS = (
         predict=_predict_sharpness,
         measure=_sharpness,
         relation=Equal(),
-        assumptions=(_curvature_is_bounded, _unit_input),
+        assumptions=(_curvature_is_bounded, _bends, _unit_input),
         mutants=(
             Mutant("the half lost", {"predict": partial(_predict_sharpness, whole=0.5)}),
             Mutant("L for its square", {"predict": partial(_predict_sharpness, whole=0.7698003589)}),
@@ -309,7 +325,7 @@ CLAIMS = (
         assumptions=(is_rectifier, _unit_input),
         draws=2,
         mutants=(
-            Mutant("the power 1/3 of the width", {"predict": _predict_recalled}),
+            Mutant("the bound as recalled, without its constants", {"predict": _predict_recalled}),
             Mutant("minus for plus in the expansion, as printed", {"measure": partial(_ball_attacked, sign=-1.0)}),
         ),
     ),

@@ -3,12 +3,15 @@ r"""The worst departure of a shallow rectifier network from its tangent in a bal
 Legend: $f(x; W) = \gamma\sum_ja_j\sigma(w_j^\top x)$ with $\sigma(z) = \max(z, 0) + \nu\min(z, 0)$,
 $z_j = w_{0,j}^\top x$, $c_j = \gamma|1-\nu||a_j|$. A neuron whose pre-activation moves by t against the sign of $z_j$
 is off by $c_j(t - |z_j|)_+$, with the sign of $a_j$; so only the movement along x counts, and only neurons with one
-sign of $a_j$ are moved: over $\|W-W_0\|_F \le B$
+sign of $a_j$ are moved. Where $z_j = 0$ the tangent has the slope s that JAX takes there, and $c_j$ has
+$\max(|1-s|, |s-\nu|)$ for $|1-\nu|$. Over $\|W-W_0\|_F \le B$
 $$\sup|f-\tilde f| = \max_S\Big(B\|x\|\big(\textstyle\sum_{j\in S}c_j^2\big)^{1/2} - \sum_{j\in S}c_j|z_j|\Big).$$
 """
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
@@ -57,14 +60,25 @@ def rectifier_worst_case(net: Shallow, x: ArrayLike, radius: float) -> WorstCase
     demand_radius(radius)
     if x.shape != W.shape[1:] or not np.all(np.isfinite(x)):
         reject(f"an input of shape {x.shape}", f"It is one finite vector ({W.shape[1]},)", "Give one row of X")
-    jump, size, z = abs(1.0 - rectifier_slope(net.activation)), float(np.linalg.norm(x)), W @ x
+    size, z = float(np.linalg.norm(x)), W @ x
+    jump, away = _jumps(net.activation, z)
     c = abs(net.scale) * jump * np.abs(a)
     classes = [_best(np.abs(z), np.where(np.sign(a) == sign, c, 0.0), radius * size) for sign in (1.0, -1.0)]
     low, _, moved = max(classes, key=lambda one: one[0])
     high = max(one[1] for one in classes)
     shares = c * moved
-    along = radius * shares / max(float(np.linalg.norm(shares)), 1e-300) * np.where(z > 0, -1.0, 1.0)
+    along = radius * shares / max(float(np.linalg.norm(shares)), 1e-300) * away
     return WorstCase(low, high, np.outer(along, x / size if size else x))
+
+
+def _jumps(s: Activation, z: Float[np.ndarray, " m"]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """By how much the slope of each neuron is wrong beyond its kink, and on which side of it that lies."""
+    below = rectifier_slope(s)
+    with jax.enable_x64(True):
+        at_zero = float(jax.grad(s.fn)(jnp.zeros(())))
+    up, down = abs(1.0 - at_zero), abs(at_zero - below)
+    away = np.where(z > 0, -1.0, np.where(z < 0, 1.0, 1.0 if up >= down else -1.0))
+    return np.where(z == 0, max(up, down), abs(1.0 - below)), away
 
 
 def rectifier_slope(s: Activation) -> float:
