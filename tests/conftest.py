@@ -16,21 +16,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("widthwise", "typechecking.checked")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a claim together, which share its draws, and those of a file, which share compiled code."""
-    groups = [_group(item) for item in items]
+    """Run the tests of one claim one after the other: they share its draws."""
+    groups = [_claim(item) or str(at) for at, item in enumerate(items)]
     first = {group: at for at, group in reversed(list(enumerate(groups)))}
-    for item, group in zip(items, groups, strict=True):
-        item.add_marker(pytest.mark.xdist_group(group))
     order = sorted(range(len(items)), key=lambda at: (first[groups[at]], at))
     items[:] = [items[at] for at in order]
 
 
-def _group(item: pytest.Item) -> str:
-    file = item.nodeid.split("::")[0]
+def _claim(item: pytest.Item) -> str | None:
     claim = getattr(item, "callspec", None) and item.callspec.params.get("claim")
-    return f"{file}:{claim.id}" if claim is not None and file.endswith("test_every_claim.py") else file
+    return claim.id if claim is not None and "test_every_claim.py" in item.nodeid else None
 
 
 # No deadline: the first example of a property pays for compilation.
