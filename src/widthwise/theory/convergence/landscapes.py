@@ -43,12 +43,12 @@ def bowl(rng: np.random.Generator, convexity: float, smoothness: float, dim: int
 class Huber(eqx.Module):
     r"""$h(u\cdot w) + \frac12\|w-(u\cdot w)u\|^2$: $h(x) = \frac\beta2x^2$ up to ``bend``, of constant slope beyond.
 
-    Convex, and smooth with $\beta \ge 1$.
+    Convex, and smooth with $\beta \ge 1$; with a first axis, many of them to be mapped over.
     """
 
-    direction: Float[Array, " d"]
-    smoothness: float | Float[Array, ""]
-    bend: float | Float[Array, ""]
+    direction: Float[Array, "*many d"]
+    smoothness: float | Float[Array, "*many"]
+    bend: float | Float[Array, "*many"]
 
     def __call__(self, w: Float[Array, " d"]) -> Float[Array, ""]:
         along = jnp.vdot(self.direction, w)
