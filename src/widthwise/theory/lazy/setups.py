@@ -54,7 +54,7 @@ def certified_by(certify: Callable[[LazyProblem], Certificate]) -> Callable[[Set
     return certified
 
 
-def stack(rows: Iterable[np.ndarray]) -> np.ndarray:
+def stack(rows: Iterable[np.ndarray | float]) -> np.ndarray:
     """All rows in one array."""
     return np.concatenate([np.ravel(row) for row in rows])
 
