@@ -7,6 +7,7 @@ estimate it says so and certifies nothing.
 import functools
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -17,6 +18,15 @@ from .bounds import AbstractBounds, BallBounds, TheoremBounds
 from .lipschitz import MARGIN, Profile, Smoothness
 from .problem import LazyProblem, kept
 from .tangency import Tangency
+
+Bounds = TypeVar("Bounds")
+
+
+def demanded(bounds: Bounds | None, certificate: object) -> Bounds:
+    """The bounds of a certificate; raises ``ValueError`` with its reason where there are none."""
+    if bounds is None:
+        reject(str(certificate), "Bounds come with a certificate", "See what the reason asks for, or use estimates")
+    return bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +53,7 @@ class Certificate:
 
     def demand(self) -> AbstractBounds:
         """The bounds; raises ``ValueError`` with the reason where there are none."""
-        if self.bounds is None:
-            reject(str(self), "Bounds come with a certificate", "See what the reason asks for, or use estimates")
-        return self.bounds
+        return demanded(self.bounds, self)
 
     def __str__(self) -> str:
         if self.bounds is None:

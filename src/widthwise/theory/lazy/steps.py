@@ -22,7 +22,7 @@ from jaxtyping import ArrayLike
 from widthwise.numerics import reject
 
 from .bounds import Numbers
-from .certificates import certify, in_steps, obstacle, uncertain
+from .certificates import certify, demanded, in_steps, obstacle, uncertain
 from .lipschitz import Profile, Smoothness
 from .problem import LazyProblem, kept
 
@@ -125,9 +125,7 @@ class DescentCertificate:
 
     def demand(self) -> DescentBounds:
         """The bounds; raises ``ValueError`` with the reason where there are none."""
-        if self.bounds is None:
-            reject(str(self), "Bounds come with a certificate", "See what the reason asks for, or use estimates")
-        return self.bounds
+        return demanded(self.bounds, self)
 
     def __str__(self) -> str:
         if self.bounds is None:

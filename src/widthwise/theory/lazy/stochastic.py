@@ -23,7 +23,7 @@ from jaxtyping import ArrayLike
 from widthwise.numerics import demand_count, reject
 
 from .bounds import Numbers
-from .certificates import obstacle, uncertain
+from .certificates import demanded, obstacle, uncertain
 from .lipschitz import Profile, Smoothness
 from .problem import LazyProblem, kept
 from .steps import least_ball, out_of_range, steady
@@ -105,9 +105,7 @@ class StochasticCertificate:
 
     def demand(self) -> StochasticBounds:
         """The bounds; raises ``ValueError`` with the reason where there are none."""
-        if self.bounds is None:
-            reject(str(self), "Bounds come with a certificate", "See what the reason asks for, or use estimates")
-        return self.bounds
+        return demanded(self.bounds, self)
 
     def __str__(self) -> str:
         if self.bounds is None:
