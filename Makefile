@@ -34,7 +34,7 @@ ifeq ($(SLOW),)
 test: export XLA_FLAGS := $(strip --xla_backend_optimization_level=1 $(XLA_FLAGS))
 endif
 test: .venv/.dev  ## Run the tests (SLOW=1: the slow ones too)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m $(if $(filter only,$(SLOW)),slow,"slow or not slow")) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(if $(SLOW),-m $(if $(filter only,$(SLOW)),slow,"slow or not slow")) $(ARGS)
 
 check: .venv/.core  ## Check every claim and every mutant of it
 	$(BIN)/widthwise check --all $(ARGS)

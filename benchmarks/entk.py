@@ -1,4 +1,4 @@
-"""Empirical kernels of finite networks: time against neural-tangents and torch.func, memory against its limit."""
+"""Empirical kernels of finite networks: time against three peers, memory against its limit."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class Work:
-    """The kernel of n inputs, of all outputs or traced, in float32; peers by the names of their algorithms."""
+    """The kernel of n inputs, of all outputs or traced, in float32, and the peers that are asked."""
 
     name: str
     model: str
@@ -30,20 +30,35 @@ class Work:
     outputs: str
     peers: tuple[str, ...] = ()
     torch: bool = False
+    hooks: bool = False
     memory: str | None = None
     repeats: int = _REPEATS
 
 
 ROWS = (
-    Work("MLP, 100 inputs, all outputs", "mlp", 100, "all", ("STRUCTURED_DERIVATIVES", "NTK_VECTOR_PRODUCTS")),
+    Work(
+        "MLP, 100 inputs, all outputs",
+        "mlp",
+        100,
+        "all",
+        ("STRUCTURED_DERIVATIVES", "NTK_VECTOR_PRODUCTS"),
+        nngeometry=True,
+    ),
     Work("MLP, 1000 inputs, all outputs", "mlp", 1000, "all", ("STRUCTURED_DERIVATIVES",), repeats=2),
-    Work("CNN, 16 inputs, all outputs", "cnn", 16, "all", ("JACOBIAN_CONTRACTION", "STRUCTURED_DERIVATIVES")),
+    Work(
+        "CNN, 16 inputs, all outputs",
+        "cnn",
+        16,
+        "all",
+        ("JACOBIAN_CONTRACTION", "STRUCTURED_DERIVATIVES"),
+        nngeometry=True,
+    ),
     Work("transformer, 32 inputs, traced (peer: torch.func)", "transformer", 32, "trace", torch=True),
     Work("ResNet-18, 256 inputs, all outputs, 8 GB", "resnet", 256, "all", memory="8GB", repeats=1),
 )
 
 
-def measure(work: Work, peer: str | None, torch: str | None) -> dict:
+def measure(work: Work, peer: str | None, torch: str | None, nngeometry: str | None) -> dict:
     apply, params, shape = entk_models.MODELS[work.model]()
     X = entk_models.inputs(shape, work.n)
     model = adapt((apply, entk_models.parameters(params)), X[:2])
@@ -64,7 +79,15 @@ def measure(work: Work, peer: str | None, torch: str | None) -> dict:
         theirs = ask([torch, "entk_torch.py"], asdict(work))
         row |= {"torch_func_s": theirs["seconds"], "torch_func_over_ours": theirs["seconds"] / ours}
         row["torch_func_peak_bytes_more"] = theirs["peak"]
-    times = [seconds for name, seconds in row.items() if name.endswith(("_derivatives_s", "_contraction_s", "_func_s"))]
+    if work.hooks and nngeometry:
+        theirs = ask([nngeometry, "entk_nngeometry.py"], asdict(work))
+        row |= {"nngeometry_s": theirs["seconds"], "nngeometry_over_ours": theirs["seconds"] / ours}
+        row["deviation_from_nngeometry"] = deviation(found, np.array(theirs["block"]))
+    times = [
+        seconds
+        for name, seconds in row.items()
+        if name.endswith(("_derivatives_s", "_contraction_s", "_func_s", "geometry_s"))
+    ]
     return row | ({"peer_s": min(times), "peer_over_ours": min(times) / ours} if times else {})
 
 
@@ -91,13 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", help="the interpreter of an environment with neural-tangents")
     parser.add_argument("--torch", help="the interpreter of an environment with PyTorch")
+    parser.add_argument("--nngeometry", help="the interpreter of an environment with nngeometry and JAX")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "entk.json")
     options = parser.parse_args()
     rows = []
     for work in ROWS:
         if options.only in work.name:
-            rows.append(measure(work, options.peer, options.torch))
+            rows.append(measure(work, options.peer, options.torch, options.nngeometry))
             sys.stdout.write(f"{work.name}: {json.dumps(rows[-1])}\n")
             sys.stdout.flush()
     options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")

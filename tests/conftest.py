@@ -1,5 +1,6 @@
 """Strict settings for every test: float64, no silent promotion, checked shapes and types."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import hypothesis
 import jax
 import jaxtyping
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -18,15 +20,28 @@ jaxtyping.install_import_hook("widthwise", "typechecking.checked")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of one claim one after the other: they share its draws."""
-    groups = [_claim(item) or str(at) for at, item in enumerate(items)]
+    groups = [_group(item.nodeid) for item in items]
     first = {group: at for at, group in reversed(list(enumerate(groups)))}
     order = sorted(range(len(items)), key=lambda at: (first[groups[at]], at))
     items[:] = [items[at] for at in order]
 
 
-def _claim(item: pytest.Item) -> str | None:
-    claim = getattr(item, "callspec", None) and item.callspec.params.get("claim")
-    return claim.id if claim is not None and "test_every_claim.py" in item.nodeid else None
+class _Groups(LoadScopeScheduling):
+    """Hands out to each process the tests of a whole file, or of one claim."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadScopeScheduling:
+    """Share out the tests among the processes of ``-n``."""
+    return _Groups(config, log)
+
+
+def _group(nodeid: str) -> str:
+    claim = re.search(r"test_every_claim\.py::\w+\[([A-Z]+-\w+)", nodeid)
+    return claim[1] if claim else nodeid.partition("::")[0]
 
 
 # No deadline: the first example of a property pays for compilation.
