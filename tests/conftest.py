@@ -1,7 +1,10 @@
 """Strict settings for every test: float64, no silent promotion, checked shapes and types."""
 
+import random
 import re
+import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import hypothesis
@@ -18,12 +21,29 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("widthwise", "typechecking.checked")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", type=float, help="begin no test after so long; claims first")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the tests of one claim one after the other: they share its draws."""
     groups = [_group(item.nodeid) for item in items]
     first = {group: at for at, group in reversed(list(enumerate(groups)))}
+    if config.getoption("minutes") is not None:
+        shuffled = random.Random(date.today().toordinal()).sample(sorted(first), len(first))
+        first = {group: at + len(first) * group.startswith("tests/") for at, group in enumerate(shuffled)}
     order = sorted(range(len(items)), key=lambda at: (first[groups[at]], at))
     items[:] = [items[at] for at in order]
+
+
+_BEGUN = time.monotonic()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("minutes")
+    if minutes is not None and time.monotonic() - _BEGUN > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes are over")
 
 
 class _Groups(LoadScopeScheduling):
