@@ -5,7 +5,9 @@ inverse preconditioner of the optimiser at this moment; sharpness: the largest e
 $D^{1/2}GD^{1/2}$, each by Lanczos from the vector of the look before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -48,20 +50,21 @@ class Look:
 class Lens:
     """An instrument for all models that differ from the first one in their arrays only.
 
-    What it compiles is kept for all instruments of equal models, losses and optimisers, whatever their arrays hold.
+    What it compiles is kept for other instruments with equal models, losses and optimisers, whatever their arrays hold.
     ``optimizer`` None is gradient descent at ``rate``. ``kinds``: "hessian", "ntk" or both, the second for a loss that
     is known by its outputs. Each look makes ``steps`` products with each matrix, and up to four times as many where
     the last start does not suffice.
     """
 
     def __init__(self, model: Any, loss: Objective | Custom, optimizer: Any, rate: float | None, steps: int):
-        self.loss, self.optimizer, self.rate = loss, optimizer, None if rate is None else float(rate)
+        self.loss, self.optimizer, self.rate = loss, optimizer, rate
         leaves, _ = parameters(model)
         self.shapes = [leaf.shape for leaf in leaves]
         self.tree = jax.tree.structure(eqx.filter(getattr(model, "parameters", model), eqx.is_inexact_array))
         if self.tree.num_leaves != len(leaves):
             self.tree = jax.tree.structure(leaves)
         self._steps = steps
+        self._seen = _compiled(eqx.filter((model, loss), eqx.is_array, inverse=True), optimizer, rate, steps)
 
     def weights(self, model: Any) -> Any:
         """The parameters as the tree that the optimiser takes."""
@@ -105,9 +108,9 @@ class Lens:
 
     def look(self, model: Any, state: Any, starts: Starts) -> Look | str:
         """Look at the model, or say why the optimiser is not understood; a loss may be found not finite."""
-        given, at = (model, self.loss, self.optimizer, self.rate, self._steps, self.tree_of(state), state), 0
+        tree, arrays, at = self.tree_of(state), eqx.filter((model, self.loss), eqx.is_array), 0
         while True:
-            seen = _see(*given, starts, jr.key(at))
+            seen = self._seen(arrays, state, starts, jr.key(at), tree)
             starts = {kind: top[2] for kind, top in seen["tops"].items()}
             tops = {kind: (float(top[0]), float(top[1])) for kind, top in seen["tops"].items()}
             sure, at = all(bound <= _SURE * abs(value) for value, bound in tops.values()), at + 1
@@ -145,19 +148,35 @@ class Lens:
         return next((tree for tree in trees if tree.num_leaves == len(self.shapes)), self.tree)
 
 
-@eqx.filter_jit
+def _compiled(form: Any, *settings: Any) -> Callable:
+    """A look at all models and losses of this form; kept, unless a part of the form cannot be hashed or compared."""
+    leaves, structure = jax.tree.flatten(form)
+    given = structure, tuple((type(one), one) for one in leaves), *settings
+    try:
+        return _kept(*given)
+    except (TypeError, ValueError):
+        return _kept.__wrapped__(*given)
+
+
+@lru_cache(maxsize=64)
+def _kept(structure: Any, leaves: tuple[tuple[type, Any], ...], *settings: Any) -> Callable:
+    form = jax.tree.unflatten(structure, [one for _, one in leaves])
+    return jax.jit(partial(_see, form, *settings), static_argnames="tree")
+
+
 def _see(
-    model: Any,
-    loss: Objective | Custom,
+    form: Any,
     optimizer: Any,
     rate: float | None,
     steps: int,
-    tree: Any,
+    arrays: Any,
     state: Any,
     starts: Starts,
     key: Array,
+    tree: Any,
 ) -> dict[str, Any]:
     """Loss, gain and largest eigenvalues, with the response of an optimiser whose weights have this tree."""
+    model, loss = eqx.combine(arrays, form)
     leaves, rebuild = parameters(model)
     value, gradient, product = hessian_product(loss, rebuild, leaves)
     finite = jnp.isfinite(jnp.stack([jnp.sum(jnp.abs(one)) for one in gradient]))
