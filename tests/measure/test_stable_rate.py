@@ -43,6 +43,39 @@ def test_a_loss_of_ones_own_has_the_hessian_alone():
     assert "loss(model, data)" in found.convention
 
 
+def test_a_second_model_of_the_same_form_compiles_nothing():
+    count = []
+
+    def loss(model, data):
+        count.append(1)
+        return jnp.mean(jax.vmap(model)(data) ** 2)
+
+    first = rate(loss, X)
+    traced = len(count)
+    found = ww.stable_rate(linear, 2.0 * X, loss, params={"w": 3.0 * PARAMS["w"]})
+    assert len(count) == traced > 0
+    assert found.loss == pytest.approx(36.0 * first.loss, rel=1e-12)
+    assert found.curvature["hessian"].value == pytest.approx(4.0 * first.curvature["hessian"].value, rel=1e-9)
+
+
+class Setting:
+    """A value that cannot be hashed."""
+
+    __hash__ = None
+
+    def __init__(self, scale):
+        self.scale = scale
+
+
+def test_what_cannot_be_hashed_is_compiled_for_itself():
+    def scaled(params, x, setting):
+        return setting.scale * (params["w"] @ x)
+
+    for scale in (1.0, 2.0):
+        found = ww.stable_rate(scaled, (X, Y), params=PARAMS, call={"setting": Setting(scale)}, at="ntk")
+        assert found.largest["ntk"].value == pytest.approx(2.0 / scale**2, rel=1e-9)
+
+
 def test_the_cross_entropy_has_both():
     X = np.random.default_rng(0).normal(size=(8, 2))
     params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(3, 2)))}

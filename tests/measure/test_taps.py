@@ -90,6 +90,10 @@ def test_scores_of_attention_and_their_scale():
     # The scale of the queries belongs to the scores.
     assert np.allclose(seen.z[at], x @ p["q"], rtol=1e-13)
     assert np.allclose(seen.z[2], (x @ p["q"]) @ (x @ p["k"]).T / 4, rtol=1e-12)
+    queries, keys = seen.joined[2]
+    assert np.allclose(queries, x @ p["q"], rtol=1e-13)
+    assert np.allclose(keys.reshape(4, 5), (x @ p["k"]).T, rtol=1e-13)
+    assert seen.joined[:2] == [(), ()]
 
 
 def test_a_loop_over_stacked_layers_is_unrolled():

@@ -5,7 +5,9 @@ inverse preconditioner of the optimiser at this moment; sharpness: the largest e
 $D^{1/2}GD^{1/2}$, each by Lanczos from the vector of the look before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -46,8 +48,9 @@ class Look:
 
 
 class Lens:
-    """An instrument for all models that differ from the first one in their arrays only, compiled once.
+    """An instrument for all models that differ from the first one in their arrays only.
 
+    What it compiles is kept for other instruments with equal models, losses and optimisers, whatever their arrays hold.
     ``optimizer`` None is gradient descent at ``rate``. ``kinds``: "hessian", "ntk" or both, the second for a loss that
     is known by its outputs. Each look makes ``steps`` products with each matrix, and up to four times as many where
     the last start does not suffice.
@@ -60,9 +63,8 @@ class Lens:
         self.tree = jax.tree.structure(eqx.filter(getattr(model, "parameters", model), eqx.is_inexact_array))
         if self.tree.num_leaves != len(leaves):
             self.tree = jax.tree.structure(leaves)
-        self._static = eqx.filter(model, eqx.is_array, inverse=True)
         self._steps = steps
-        self._seen = jax.jit(self._see, static_argnames="tree")
+        self._seen = _compiled(eqx.filter((model, loss), eqx.is_array, inverse=True), optimizer, rate, steps)
 
     def weights(self, model: Any) -> Any:
         """The parameters as the tree that the optimiser takes."""
@@ -106,8 +108,7 @@ class Lens:
 
     def look(self, model: Any, state: Any, starts: Starts) -> Look | str:
         """Look at the model, or say why the optimiser is not understood; a loss may be found not finite."""
-        tree, arrays = self.tree_of(state), eqx.filter(model, eqx.is_array)
-        at = 0
+        tree, arrays, at = self.tree_of(state), eqx.filter((model, self.loss), eqx.is_array), 0
         while True:
             seen = self._seen(arrays, state, starts, jr.key(at), tree)
             starts = {kind: top[2] for kind, top in seen["tops"].items()}
@@ -146,28 +147,56 @@ class Lens:
         trees = [jax.tree.structure(one) for one in held]
         return next((tree for tree in trees if tree.num_leaves == len(self.shapes)), self.tree)
 
-    def _see(self, arrays: Any, state: Any, starts: Starts, key: Array, tree: Any) -> dict[str, Any]:
-        model = eqx.combine(arrays, self._static)
-        leaves, rebuild = parameters(model)
-        value, gradient, product = hessian_product(self.loss, rebuild, leaves)
-        finite = jnp.isfinite(jnp.stack([jnp.sum(jnp.abs(one)) for one in gradient]))
-        seen: dict[str, Any] = {"loss": value, "finite": jnp.all(finite)}
-        if self.optimizer is None:
-            gain = tuple(jnp.full_like(leaf, self.rate or 1.0) for leaf in leaves)
-            decay = tuple(jnp.zeros_like(leaf) for leaf in leaves)
-        else:
-            weights, steep = (jax.tree.unflatten(tree, [*one]) for one in (leaves, gradient))
-            seen["probe"] = probe(self.optimizer, state, steep, weights)
-            gain, decay = tuple(-one for one in seen["probe"]["d"]), seen["probe"]["coupled"]
-        roots = tuple(jnp.sqrt(one) for one in gain)
-        products = {"hessian": lambda v: _added(product(v), decay, v)}
-        if isinstance(self.loss, Objective):
-            products["ntk"] = gauss_newton_product(self.loss, rebuild, leaves)
-        tops = {}
-        for kind, start in starts.items():
-            fresh = _mixed(start, _random(key, leaves))
-            tops[kind] = top_pair(lambda v, A=products[kind]: _times(roots, A(_times(roots, v))), fresh, self._steps)
-        return seen | {"gain": gain, "tops": tops}
+
+def _compiled(form: Any, *settings: Any) -> Callable:
+    """A look at all models and losses of this form; kept, unless a part of the form cannot be hashed or compared."""
+    leaves, structure = jax.tree.flatten(form)
+    given = structure, tuple((type(one), one) for one in leaves), *settings
+    try:
+        return _kept(*given)
+    except (TypeError, ValueError):
+        return _kept.__wrapped__(*given)
+
+
+@lru_cache(maxsize=64)
+def _kept(structure: Any, leaves: tuple[tuple[type, Any], ...], *settings: Any) -> Callable:
+    form = jax.tree.unflatten(structure, [one for _, one in leaves])
+    return jax.jit(partial(_see, form, *settings), static_argnames="tree")
+
+
+def _see(
+    form: Any,
+    optimizer: Any,
+    rate: float | None,
+    steps: int,
+    arrays: Any,
+    state: Any,
+    starts: Starts,
+    key: Array,
+    tree: Any,
+) -> dict[str, Any]:
+    """Loss, gain and largest eigenvalues, with the response of an optimiser whose weights have this tree."""
+    model, loss = eqx.combine(arrays, form)
+    leaves, rebuild = parameters(model)
+    value, gradient, product = hessian_product(loss, rebuild, leaves)
+    finite = jnp.isfinite(jnp.stack([jnp.sum(jnp.abs(one)) for one in gradient]))
+    seen: dict[str, Any] = {"loss": value, "finite": jnp.all(finite)}
+    if optimizer is None:
+        gain = tuple(jnp.full_like(leaf, rate or 1.0) for leaf in leaves)
+        decay = tuple(jnp.zeros_like(leaf) for leaf in leaves)
+    else:
+        weights, steep = (jax.tree.unflatten(tree, [*one]) for one in (leaves, gradient))
+        seen["probe"] = probe(optimizer, state, steep, weights)
+        gain, decay = tuple(-one for one in seen["probe"]["d"]), seen["probe"]["coupled"]
+    roots = tuple(jnp.sqrt(one) for one in gain)
+    products = {"hessian": lambda v: _added(product(v), decay, v)}
+    if isinstance(loss, Objective):
+        products["ntk"] = gauss_newton_product(loss, rebuild, leaves)
+    tops = {}
+    for kind, start in starts.items():
+        fresh = _mixed(start, _random(key, leaves))
+        tops[kind] = top_pair(lambda v, A=products[kind]: _times(roots, A(_times(roots, v))), fresh, steps)
+    return seen | {"gain": gain, "tops": tops}
 
 
 def reject_optimiser(reason: str) -> NoReturn:

@@ -106,8 +106,9 @@ def stable_rate(
             empirical NTK), or "both"; a loss of one's own has "hessian" alone.
         steps: products with each matrix in a round of Lanczos, of which there are up to four.
 
-    Raises ``ValueError`` for what is no optimiser, an optimiser by signs, a missing rate or state, a loss that is not
-    finite, and data that do not fit. Sources: cohen2021gradient, cohen2022adaptive.
+    Models, losses and optimisers of the same form are compiled once; as under ``jax.jit``, they are functions of their
+    arguments alone. Raises ``ValueError`` for what is no optimiser, an optimiser by signs, a missing rate or state, a
+    loss that is not finite, and data that do not fit. Sources: cohen2021gradient, cohen2022adaptive.
 
     >>> model = jax.tree_util.Partial(lambda w, x: w * x, jax.numpy.ones(2))
     >>> found = stable_rate(model, (np.array([[1.0, 3.0]]), np.zeros((1, 2))), rate=0.1)

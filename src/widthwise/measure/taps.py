@@ -68,12 +68,16 @@ class Tap:
 
 
 class Seen(eqx.Module):
-    """Of each tap, for one input: z, the mean square of h (1 where nothing real is read), delta, and the factor."""
+    """Of each tap, for one input: z, the mean square of h (1 where nothing real is read), delta, and the factor.
+
+    ``joined``: the two values that an attention joins, before constant multipliers; nothing of other taps.
+    """
 
     z: list[Array]
     read: list[Array]
     own: list[Array]
     factor: list[Array]
+    joined: list[tuple[Array, ...]]
 
 
 @dataclass
@@ -87,11 +91,13 @@ class Record:
     read: list[Any] = field(default_factory=list)
     own: list[Any] = field(default_factory=list)
     factor: list[Any] = field(default_factory=list)
+    joined: list[tuple[Any, ...]] = field(default_factory=list)
     matrices: dict[int, list[tuple[Any, Any]]] = field(default_factory=dict)
     hidden: set[int] = field(default_factory=set)
 
-    def add(self, tap: Tap, z: Any, read: Any, own: Any) -> Value:
+    def add(self, tap: Tap, z: Any, read: Any, own: Any, joined: tuple[Any, ...] = ()) -> Value:
         self.taps.append(tap)
+        self.joined.append(joined)
         shifted = z if self.shifts is None else z + next(self.shifts)
         for kept, one in ((self.z, z), (self.read, read), (self.own, own), (self.factor, jnp.ones((), z.dtype))):
             kept.append(one)
@@ -100,7 +106,7 @@ class Record:
     def seen(self) -> Seen:
         z = [one * factor.astype(one.dtype) for one, factor in zip(self.z, self.factor, strict=True)]
         own = [one * factor.astype(one.dtype) for one, factor in zip(self.own, self.factor, strict=True)]
-        return Seen(z, self.read, own, self.factor)
+        return Seen(z, self.read, own, self.factor, self.joined)
 
 
 @dataclass(frozen=True)
@@ -249,11 +255,12 @@ def _summed(eqn: Any, value: Value, found: Any, record: Record) -> Value:
 def _attention(eqn: Any, values: list[Value], z: Any, record: Record) -> Value:
     (summed, _), _ = eqn.params["dimension_numbers"]
     fan_in = math.prod(np.shape(values[0].now)[axis] for axis in summed)
-    read = jnp.prod(jnp.stack([_mean_square(value) for value in values]))
+    joined = tuple(_unscaled(value) for value in values)
+    read = jnp.prod(jnp.stack([jnp.mean(one**2) for one in joined]))
     for value in values:  # a scale of queries is one of scores
         for at in value.made:
             record.factor[at] = record.factor[at] / jnp.asarray(value.scale, record.factor[at].dtype)
-    return record.add(Tap("attention", "attention", (), fan_in, 1), z, read, jnp.zeros_like(z))
+    return record.add(Tap("attention", "attention", (), fan_in, 1), z, read, jnp.zeros_like(z), joined)
 
 
 def _used(eqn: Any, values: list[Value], leaves: frozenset[int], record: Record) -> Value:
@@ -282,8 +289,11 @@ def _read(kind: str, moving: Value) -> Array:
 
 def _mean_square(value: Value) -> Array:
     """The mean square before constant multipliers."""
-    scale = jnp.asarray(value.scale, value.now.dtype)
-    return jnp.mean((value.now / scale) ** 2)
+    return jnp.mean(_unscaled(value) ** 2)
+
+
+def _unscaled(value: Value) -> Array:
+    return value.now / jnp.asarray(value.scale, value.now.dtype)
 
 
 _KINDS: dict[str, str] = {"dot_general": "product", "conv_general_dilated": "convolution", "gather": "lookup"}

@@ -24,11 +24,14 @@ def adapted_models(make_model: MakeModel, width: int, seeds: int, X: Array, firs
     """The models of one width; only the first one is tried out on X."""
     first: Any = adapt(made(make_model, width, first_seed), X)
     others = [made(make_model, width, first_seed + seed) for seed in range(1, seeds)]
-    # A module of PyTorch is translated by its inputs.
-    return [
-        first,
-        *(adapt(one, X) if hasattr(one, "named_parameters") else adapt(one, batched=first.batched) for one in others),
-    ]
+    return [first, *(_adapted_like(first, one, X) for one in others)]
+
+
+def _adapted_like(first: Any, model: Any, X: Array) -> Any:
+    # A module of PyTorch is translated by its inputs, and what is adapted already is a model of one example.
+    if hasattr(model, "named_parameters") or isinstance(model, type(first)):
+        return adapt(model, X)
+    return adapt(model, batched=first.batched)
 
 
 def made(make_model: Any, *arguments: int) -> Any:
@@ -61,9 +64,13 @@ def optimizer_of_width(optimizer: Any) -> Callable[[int], optax.GradientTransfor
     if not callable(optimizer):
         _reject_optimizer(f"optimizer={optimizer!r}")
     first = _first_argument(optimizer)
-    if first in (None, "learning_rate"):
-        what = "no arguments" if first is None else "a learning rate first, which the width would become"
-        _reject_optimizer(f"an optimizer that takes {what}")
+    taken = {
+        None: "no arguments",
+        "learning_rate": "a learning rate first, which the width would become",
+        "params": "parameters first, as those of PyTorch do",
+    }
+    if first in taken:
+        _reject_optimizer(f"an optimizer that takes {taken[first]}")
 
     def of_width(width: int) -> optax.GradientTransformation:
         chosen = optimizer(width)

@@ -22,7 +22,7 @@ from widthwise.numerics import reject
 from widthwise.operators import Frozen, parameters
 
 from .drift import LossFunction
-from .taps import Tap, Taps, find_taps, matrices, read_taps
+from .taps import Seen, Tap, Taps, find_taps, matrices, read_taps
 from .width_inputs import MakeModel, Optimizer, adapted_models, demand_data, loss_for, optimizer_of_width
 
 _POWER_STEPS = 30
@@ -43,9 +43,10 @@ class SizedTap:
 
 @dataclass(frozen=True, eq=False)
 class WidthRuns:
-    """What was measured at W widths, S seeds and T + 1 moments (0 .. T steps), nan after a loss that is not finite.
+    r"""What was measured at W widths, S seeds and T + 1 moments (0 .. T steps), nan after a loss that is not finite.
 
-    ``taps`` (w, s, t, taps): by name "z", "change" (of z), "read", "own", "back". ``weights`` (w, s, t, parameters):
+    ``taps`` (w, s, t, taps): by name "z", "change" (of z), "read", "own", "back", and of an attention "moved": how far
+    its two values have moved, $\sqrt{|\Delta a|^2|b|^2 + |a_0|^2|\Delta b|^2}$. ``weights`` (w, s, t, parameters):
     "weight", "update", "gradient". ``outputs`` (w, s, t): "output", "change", "loss". ``spectral`` (w, s, taps):
     "weight" at the start, "update" at the end, of products and convolutions. ``degree`` (2, 2, parameters): at the
     narrowest and the widest, d log|update| / d log|gradient| near the gradients of the last step, and far above them;
@@ -173,10 +174,10 @@ class _Trainer(eqx.Module):
         start, rebuild = parameters(model)
         structure = jax.tree.structure(trained_tree(model))
         state = self.optimizer.init(jax.tree.unflatten(structure, start))
-        z0, f0, factor = _before(model, self.X)
+        first, f0 = _before(model, self.X)
         leaves, last, moments, gradient = start, start, [], start
         for _ in range(steps + 1):
-            stats, leaves_after, state, gradient = _advance(self, rebuild(leaves), start, state, z0, f0)
+            stats, leaves_after, state, gradient = _advance(self, rebuild(leaves), start, state, first, f0)
             moments.append(jax.tree.map(np.asarray, stats))
             last, leaves = leaves, leaves_after
             if not np.isfinite(moments[-1]["outputs"]["loss"]):
@@ -184,19 +185,19 @@ class _Trainer(eqx.Module):
         spectral = [np.asarray(one) for one in _spectral(model, last, start, self.X[0])]
         tree = jax.tree.unflatten(structure, last), jax.tree.unflatten(structure, gradient)
         degrees = _degrees(self.optimizer, *tree) if probed else None
-        factors = [float(one[0]) for one in factor]
+        factors = [float(one[0]) for one in first.factor]
         return {"moments": moments, "spectral": spectral, "degree": degrees, "factor": factors}
 
 
 @eqx.filter_jit
-def _before(model: Any, X: Array) -> tuple[list[Array], Array, list[Array]]:
+def _before(model: Any, X: Array) -> tuple[Seen, Array]:
     start, _ = parameters(model)
     outputs, seen = jax.vmap(lambda x: read_taps(model, start, start, x))(X)
-    return seen.z, outputs, seen.factor
+    return seen, outputs
 
 
 @eqx.filter_jit
-def _advance(trainer: _Trainer, model: Any, start: Any, state: Any, z0: list[Array], f0: Array) -> Any:
+def _advance(trainer: _Trainer, model: Any, start: Any, state: Any, first: Seen, f0: Array) -> Any:
     """The sizes of everything at these parameters, and the parameters after one step."""
     leaves, _ = parameters(model)
 
@@ -204,7 +205,7 @@ def _advance(trainer: _Trainer, model: Any, start: Any, state: Any, z0: list[Arr
         out, seen = jax.vmap(lambda x, moved: read_taps(model, leaves, start, x, moved))(trainer.X, shifts)
         return trainer.loss(out - f0 if trainer.centred else out, trainer.Y), (out, seen)
 
-    zeros = [jnp.zeros_like(one) for one in z0]
+    zeros = [jnp.zeros_like(one) for one in first.z]
     (value, (out, seen)), (gradient, back) = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(leaves, zeros)
     structure = jax.tree.structure(trained_tree(model))
     now, slopes = jax.tree.unflatten(structure, leaves), jax.tree.unflatten(structure, gradient)
@@ -212,8 +213,9 @@ def _advance(trainer: _Trainer, model: Any, start: Any, state: Any, z0: list[Arr
     stats = {
         "taps": {
             "z": rms_of(seen.z),
-            "change": rms_of([a - b for a, b in zip(seen.z, z0, strict=True)]),
+            "change": rms_of([a - b for a, b in zip(seen.z, first.z, strict=True)]),
             "read": jnp.stack([jnp.sqrt(jnp.mean(one)).astype(out.dtype) for one in seen.read]),
+            "moved": jnp.stack([_moved(*two).astype(out.dtype) for two in zip(seen.joined, first.joined, strict=True)]),
             "own": rms_of(seen.own),
             "back": rms_of([_over(one, factor) for one, factor in zip(back, seen.factor, strict=True)]),
         },
@@ -225,6 +227,18 @@ def _advance(trainer: _Trainer, model: Any, start: Any, state: Any, z0: list[Arr
         "outputs": {"output": rms_of([out])[0], "change": rms_of([out - f0])[0], "loss": value},
     }
     return stats, tuple(jax.tree.leaves(optax.apply_updates(now, updates))), state, gradient
+
+
+def _moved(now: tuple[Array, ...], first: tuple[Array, ...]) -> Array:
+    """What the changes of two values make of their product, up to a constant, where they are aligned."""
+    if not now:
+        return jnp.zeros(())
+    (a, b), (a0, b0) = now, first
+
+    def square(one: Array) -> Array:
+        return jnp.mean(one**2, axis=tuple(range(1, one.ndim)))
+
+    return jnp.sqrt(jnp.mean(square(a - a0) * square(b) + square(a0) * square(b - b0)))
 
 
 def _over(back: Array, factor: Array) -> Array:

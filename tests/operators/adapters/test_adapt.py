@@ -119,7 +119,8 @@ def test_equal_models_are_compiled_once():
 
 
 def test_ways_to_enter_a_model():
-    for model in (adapt((linear, W)), adapt(linear, X, params=W), adapt(jax.tree_util.Partial(linear, W), X)):
+    partials = [adapt(jax.tree_util.Partial(linear, w), X) for w in (W, np.asarray(W))]
+    for model in (adapt((linear, W)), adapt(linear, X, params=W), *partials):
         np.testing.assert_array_equal(model(X[0]), W @ X[0])
     module, variables = CASES["linen_dense"]().model
     for way in (module.bind(variables), module.apply):

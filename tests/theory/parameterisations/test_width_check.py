@@ -175,6 +175,26 @@ def test_the_scale_of_attention_is_judged(power):
     assert causes == (set() if power == -1.0 else {("attention (1)", "attention scale")}), str(found)
 
 
+TRANSFORMERS = {
+    "embedding with Adam": (layerwise(optax.adam, 0.1, {**dict.fromkeys("qkvo", -1), "embed": -1, "head": -1}), "E"),
+    "embedding with SGD": (layerwise(optax.sgd, 1.0, {**dict.fromkeys("qkvo", 0), "embed": 0, "head": -1}), "E"),
+    # Queries and keys that move too far make scores that move too far, which is not the fault of their scale.
+    "one rate for all with Adam": (optax.adam(1e-3), "qkvoH"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_wrong_rates_in_a_transformer_are_named(name):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 5, (8, 6)), rng.integers(0, 5, (8, 6))
+    optimizer, blamed = TRANSFORMERS[name]
+    found = ww.width_check(transformer(-1.0), optimizer, data, widths=(16, 32, 64, 128), seeds=3, steps=2)
+    wanted = {({"E": "embed", "H": "head"}.get(one, one), "learning rate") for one in blamed}
+    assert {(fault.tensor, fault.cause) for fault in found.faults} == wanted, str(found)
+    assert found.verdict == "FAIL"
+
+
 def convolutional(width, seed):
     keys = jr.split(jr.key(seed), 3)
     p = {"first": jr.normal(keys[0], (width, 1, 3, 3)) / 3, "second": jr.normal(keys[1], (width, width, 3, 3))}

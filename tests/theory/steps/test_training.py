@@ -36,7 +36,7 @@ def optimiser(rate, momentum, nesterov, weight_decay, decoupled):
     return optax.chain(*((trace, decay) if decoupled else (decay, trace)), optax.scale_by_learning_rate(rate))
 
 
-def run(steps, rate, loss="half-mean", batch=None, key=None, **rule):
+def run(steps, rate, loss="half-mean", batch=None, key=None, replacement=True, **rule):
     """Parameters, outputs for TEST and losses of steps that are really made."""
     leaves, rebuild = parameters(linearize(MODEL, X))
     made = optimiser(rate, **rule)
@@ -46,7 +46,8 @@ def run(steps, rate, loss="half-mean", batch=None, key=None, **rule):
         return 0.5 * Loss(loss, len(rows), 2).scale * square
 
     def step(state, key):
-        rows = jnp.arange(len(X)) if batch is None else jr.randint(key, (batch,), 0, len(X))
+        every = jnp.arange(len(X))
+        rows = every if batch is None else jr.choice(key, every, (batch,), replace=replacement)
         update, inner = made.update(jax.grad(value)(state[0], rows), state[1], state[0])
         return (optax.apply_updates(state[0], update), inner), value(state[0], jnp.arange(len(X)))
 
@@ -132,12 +133,17 @@ def within_three_errors(draws, wanted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", [RULES[0], RULES[4], RULES[-1]], ids=str)
-@pytest.mark.parametrize("batch", [1, 9])  # more than the 7 examples: drawn with replacement
-def test_mean_and_covariance_of_batches(rule, batch):
-    one = jax.jit(lambda keys: jax.lax.map(lambda key: run(12, 0.06, batch=batch, key=key, **rule)[1].ravel(), keys))
+@pytest.mark.parametrize(
+    ("rule", "batch", "replacement"),
+    # 9 are more than the 7 examples: they can only be drawn with replacement.
+    [*itertools.product((RULES[0], RULES[4], RULES[-1]), (1, 9), (True,)), (RULES[-1], 4, False)],
+    ids=str,
+)
+def test_mean_and_covariance_of_batches(rule, batch, replacement):
+    drawn = {"batch": batch, "replacement": replacement, **rule}
+    one = jax.jit(lambda keys: jax.lax.map(lambda key: run(12, 0.06, key=key, **drawn)[1].ravel(), keys))
     draws = np.asarray(one(jr.split(jr.key(4), 8000)))
-    mean, covariance = trained_by_steps(MODEL, X, Y, steps=12, rate=0.06, batch=batch, **rule).predict(TEST)
+    mean, covariance = trained_by_steps(MODEL, X, Y, steps=12, rate=0.06, **drawn).predict(TEST)
     within_three_errors(draws, mean.ravel())
     centred = draws - mean.ravel()
     products = (centred[:, :, None] * centred[:, None, :]).reshape(len(draws), -1)
@@ -161,9 +167,41 @@ def test_the_second_moment_of_plain_batches_by_the_formula_of_the_docstring():
     assert found.path().loss[-1] == pytest.approx(found.risk, rel=1e-12)
 
 
+@pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
+@pytest.mark.parametrize("batch", [2, 3])
+def test_all_draws_without_replacement(rule, batch):
+    """Every sequence of three batches of four examples, each as likely as the others."""
+    rows = np.array([*itertools.combinations(range(4), batch)])
+    J = np.random.default_rng(0).normal(size=(4, 2, 3)) / 2
+    targets = np.random.default_rng(1).normal(size=(4, 2))
+    start, rate = np.array([1.0, -0.5, 0.3]), 0.3
+    coupled, decoupled = (0.0, rule["weight_decay"]) if rule["decoupled"] else (rule["weight_decay"], 0.0)
+
+    def end(drawn):
+        w, m = start, np.zeros(3)
+        for some in drawn:
+            g = np.einsum("nkp,nk->p", J[some], J[some] @ w - targets[some]) / batch + coupled * w
+            m = rule["momentum"] * m + g
+            w = w - rate * ((g + rule["momentum"] * m if rule["nesterov"] else m) + decoupled * w)
+        return (J @ w).ravel()
+
+    ends = np.array([end(drawn) for drawn in itertools.product(rows, repeat=3)])
+    model = jax.tree_util.Partial(lambda w, jacobian: jacobian @ w, jnp.asarray(start))
+    found = trained_by_steps(model, J, targets, steps=3, rate=rate, batch=batch, replacement=False, **rule)
+    np.testing.assert_allclose(found.outputs.ravel(), ends.mean(axis=0), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(found.covariance, np.cov(ends.T, bias=True), rtol=0, atol=1e-13)
+    losses = np.sum((ends - targets.ravel()) ** 2, axis=1) / 8
+    assert found.path().loss[-1] == pytest.approx(np.mean(losses), rel=1e-12)
+    assert "without replacement" in repr(found)
+
+
 def test_all_examples_and_enormous_batches_leave_no_noise():
     noisy = trained_by_steps(MODEL, X, Y, steps=5, rate=0.1, batch=10**12)
     assert np.max(np.abs(noisy.covariance)) < 1e-11
+    drawn = trained_by_steps(MODEL, X, Y, steps=5, rate=0.1, batch=len(X), replacement=False)
+    assert not np.any(drawn.covariance)
+    one = trained_by_steps(MODEL, X[:1], Y[:1], steps=5, rate=0.1, batch=1, replacement=False)
+    assert not np.any(one.covariance)
     assert not np.any(trained_by_steps(MODEL, X, Y, steps=5, rate=0.1).predict(TEST)[1])
 
 
@@ -195,6 +233,7 @@ def test_a_run_beside_its_path():
         ({"weight_decay": -1e-3}, "weight decay is at least 0"),
         ({"steps": -1}, "whole number of at least 0"),
         ({"batch": 0}, "whole number of at least 1"),
+        ({"batch": 8, "replacement": False}, "batch=8 of 7 examples .* Give a batch of at most 7"),
         ({"loss": "mse"}, "conventions are"),
         ({"loss": Loss("mean", 1000)}, "Give loss='mean' alone"),
         ({"rate": lambda step: math.nan if step else 0.1}, "returned nan at step 1"),

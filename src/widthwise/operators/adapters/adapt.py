@@ -99,7 +99,7 @@ def _source(model: Any, params: Any, call: Call) -> Source:
         if isinstance(rest[0], eqx.nn.State):
             return from_stateful(model, rest[0], call)
         return from_function(model, rest[0], call)
-    if callable(model) and not rest and jax.tree.leaves(model) != [model]:
+    if callable(model) and not rest and not any(leaf is model for leaf in jax.tree.leaves(model)):
         return from_callable(model, call)
     return _reject_kind(model, rest)
 

@@ -31,7 +31,7 @@ def in_precision(tree: Any, dtype: str | None) -> Any:
     return jax.tree.map(lambda leaf: _cast(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
-def _cast(leaf: Array, dtype: str | None) -> Array:
+def _cast(leaf: Array | np.ndarray, dtype: str | None) -> Array:
     leaf = jnp.asarray(leaf)
     own = jnp.finfo(leaf.dtype).dtype
     target = jnp.dtype(dtype or (own if own.itemsize >= 4 else jnp.float32))
@@ -83,7 +83,7 @@ def demand_parameters(source: Source, dtype: str | None) -> None:
         warnings.warn(f"Parameters of type {', '.join(half)} are computed in float32.", UserWarning, stacklevel=3)
 
 
-def _finite(leaf: Array) -> bool:
+def _finite(leaf: Array | np.ndarray) -> bool:
     try:
         return bool(jnp.all(jnp.isfinite(leaf)))
     except jax.errors.ConcretizationTypeError:

@@ -143,9 +143,14 @@ def _is_multiplier(one: Reading, gain: Fault, rate: Fault) -> bool:
 
 
 def _attention(one: Reading, runs: WidthRuns) -> list[Fault]:
-    """At the start scores are of size m sqrt(d), later, of aligned queries and keys, m d: m is to be 1/d."""
+    """At the start scores are of size m sqrt(d), later, of aligned queries and keys, m d: m is to be 1/d.
+
+    A product over what does not grow, such as the weighted sum over positions, has no such scale.
+    """
     at = next(at for at, tap in enumerate(runs.sized) if tap.tap.name == one.name)
     sizes = runs.fans[[0, -1], at, 0]
+    if sizes[0] == sizes[1]:
+        return []
     growth = math.log(sizes[1] / sizes[0]) / math.log(runs.widths[-1] / runs.widths[0])
     advice = "scale its scores by 1/d, not 1/sqrt(d), where d is the size of a head"
     for measured, expected in ((one.gain, -0.5 * growth), (one.rate, 0.0)):

@@ -8,7 +8,9 @@ $|\cdot|$ the RMS entry, g the gradient, and $N_{in}$, $N_{out}$ fan-in and fan-
 the start, which is $p(z) - p(h)$ for a random w, and the rate $p(m|\Delta w|N_{in})$ for Adam and
 $p(m^2\frac{|\Delta w|}{|g|}\frac{N_{in}}{N_{out}})$ for SGD, which is $p(\text{own})$ where the layers before and after
 are scaled well. Under muP the gain is 0, and -1/2 in a readout, and the rate is 0 everywhere: $a + b$ is
-$\frac12 1[\text{fan-in grows}]$ minus the gain, and a + c (Adam), 2a + c (SGD) follow from the rate.
+$\frac12 1[\text{fan-in grows}]$ minus the gain, and a + c (Adam), 2a + c (SGD) follow from the rate. Of an attention,
+which joins two values a and b, whatever made them change, the gain is $p(z) - p(|a||b|)$ at the start and the rate
+$p(\Delta z) - p(|\Delta a||b| + |a_0||\Delta b|)$.
 """
 
 from collections.abc import Sequence
@@ -99,7 +101,7 @@ def _reading(
 
     tap, places = sized.tap, [*sized.tap.leaves]
     z, change, own = (runs.taps[name][..., at] for name in ("z", "change", "own"))
-    read = runs.taps["read"][..., at]
+    read, moved = (runs.taps[name][..., at] for name in ("read", "moved"))
     optimiser: Optimiser = kinds[places[0]] if places else "adam"
     entries = {
         name: _root_mean(runs.weights[name][:, :, step][..., places]) if places else np.zeros_like(z[:, :, 0])
@@ -111,7 +113,7 @@ def _reading(
     else:
         gain, rate = (
             _over(part, below)
-            for part, below in ((z[:, :, 0], read[:, :, 0]), (change[:, :, moment], read[:, :, moment]))
+            for part, below in ((z[:, :, 0], read[:, :, 0]), (change[:, :, moment], moved[:, :, moment]))
         )
     return Reading(
         tap.name,

@@ -4,6 +4,7 @@ Legend: n the width; $m_{in}$, $m_{out}$: how many times larger fan-in and fan-o
 width.
 """
 
+import copy
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jax.typing import ArrayLike
 
 from widthwise.measure import Tap, adapted_models, find_taps, read_taps, role_of
 from widthwise.numerics import demand_count, reject
-from widthwise.operators import parameters
+from widthwise.operators import Frozen, parameters
 
 from .abc import Optimiser
 
@@ -62,10 +63,12 @@ class MuP:
     def rescale(self, params: Any) -> Any:
         """Initial parameters on muP's scale, from the initial parameters of the model at this width.
 
-        ``params`` is a model or tree of parameters in the structure of its own library. Raises ``ValueError`` for
-        parameters of other shapes.
+        ``params`` is a model or tree of parameters in the structure of its own library, without running statistics; of
+        a PyTorch module a scaled copy is returned. Raises ``ValueError`` for parameters of other shapes.
         """
-        arrays, rest = eqx.partition(params, eqx.is_inexact_array)
+        if callable(getattr(params, "named_parameters", None)):
+            return self._rescaled_module(params)
+        arrays, rest = eqx.partition(params, eqx.is_inexact_array, is_leaf=lambda node: isinstance(node, Frozen))
         leaves, structure = jax.tree.flatten(arrays)
         self._demand_shapes(leaves)
         scaled = [one.initial * leaf for one, leaf in zip(self.tensors, leaves, strict=True)]
@@ -98,8 +101,23 @@ class MuP:
         self._demand_shapes(leaves)
         return jax.tree.unflatten(structure, [one.rate * leaf for one, leaf in zip(self.tensors, leaves, strict=True)])
 
+    def _rescaled_module(self, module: Any) -> Any:
+        """A copy of a PyTorch module, whose trained parameters are here in the order of their names."""
+        own = copy.deepcopy(module)
+        trained = [one for _, one in sorted(own.named_parameters()) if one.requires_grad]
+        self._demand_shapes(trained)
+        for one, parameter in zip(self.tensors, trained, strict=True):
+            parameter.data.mul_(one.initial)
+        return own
+
     def _demand_shapes(self, leaves: Sequence[Any]) -> None:
-        shapes, own = [leaf.shape for leaf in leaves], [one.shape for one in self.tensors]
+        shapes, own = [tuple(leaf.shape) for leaf in leaves], [one.shape for one in self.tensors]
+        if len(shapes) > len(own):
+            reject(
+                f"{len(shapes)} arrays of real numbers",
+                f"This scaling is for the {len(own)} trained ones: {', '.join(one.name for one in self.tensors)}",
+                "Give the trained parameters alone, without running statistics: of (f, params, state) give params",
+            )
         if shapes != own:
             reject(
                 f"parameters of shapes {shapes}",

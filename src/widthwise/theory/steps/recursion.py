@@ -82,16 +82,19 @@ class Modes:
 
 @dataclass(frozen=True, eq=False)
 class BatchNoise:
-    r"""The covariance of a gradient from B examples drawn with replacement from n.
+    r"""The covariance of a gradient from B examples drawn from n, with or without replacement.
 
-    The batch's residuals are $Dr$, $D = \frac nB\mathrm{diag}(c)$ with the multinomial counts c of the examples, so
-    that $E D = I$ and the coefficients $sDr$ of the gradient have given $R = E\,rr^\top$ the covariance
-    $\frac{s^2}B\big(n\,\mathrm{blockdiag}(R) - R\big)$, with one block of k outputs for each example.
+    The batch's residuals are $Dr$, $D = \frac nB\mathrm{diag}(c)$ with the counts c of the examples, so that
+    $E D = I$. With replacement c is multinomial, and the coefficients $sDr$ of the gradient have given
+    $R = E\,rr^\top$ the covariance $\frac{s^2}B\big(n\,\mathrm{blockdiag}(R) - R\big)$, with one block of k outputs
+    for each example. Without, $E c_i^2 = E c_i = \frac Bn$ and $E c_ic_j = \frac{B(B-1)}{n(n-1)}$, which multiplies
+    that by $\frac{n-B}{n-1}$, exactly: 0 for B = n.
     """
 
     basis: Float[np.ndarray, "N N"]
     outputs: int
     batch: int
+    replacement: bool = True
 
     def covariance(self, second: Float[np.ndarray, "N N"], scale: float) -> Float[np.ndarray, "N N"]:
         """The covariance in the kernel's basis from $R$ in that basis."""
@@ -99,7 +102,8 @@ class BatchNoise:
         U = self.basis
         R = U @ second @ U.T
         same = np.kron(np.eye(size), np.ones((self.outputs, self.outputs)))
-        return scale**2 / self.batch * (U.T @ (size * same * R - R) @ U)
+        left = 1.0 if self.replacement else (size - self.batch) / max(1, size - 1)
+        return left * scale**2 / self.batch * (U.T @ (size * same * R - R) @ U)
 
 
 def spread(modes: Modes, noise: BatchNoise, rate: Rate, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

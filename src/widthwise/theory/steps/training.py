@@ -47,7 +47,8 @@ class StepTraining:
     r"""The twin after ``count`` steps; built by `trained_by_steps`.
 
     $\theta = \theta_0 + J^\top a + e\,\theta_0$ with ``coefficients`` a (n, k) and ``shrinkage`` e, which is 0 without
-    weight decay. With batches both are expectations, and ``coefficient_covariance`` (N, N) is that of a.
+    weight decay. With batches both are expectations, and ``coefficient_covariance`` (N, N) is that of a;
+    ``replacement`` says how the examples of a batch were drawn.
     """
 
     training: LinearTraining
@@ -59,10 +60,12 @@ class StepTraining:
     coefficients: Float[np.ndarray, "n k"]
     shrinkage: float
     coefficient_covariance: Float[np.ndarray, "N N"]
+    replacement: bool = True
 
     def __repr__(self) -> str:
         n, k = self.coefficients.shape
-        drawn = "" if self.batch is None else f", batches of {self.batch}"
+        how = "" if self.replacement else " without replacement"
+        drawn = "" if self.batch is None else f", batches of {self.batch}{how}"
         return f"StepTraining({self.count} steps on {n} examples with {k} outputs{drawn}, risk {self.risk:.4g})"
 
     @property
@@ -129,6 +132,7 @@ def trained_by_steps(
     averaged: bool = False,
     loss: str | Loss = "half-mean",
     batch: int | None = None,
+    replacement: bool = True,
     **options: Any,
 ) -> StepTraining:
     r"""The linearised twin of a model after so many steps of gradient descent with momentum, decay and batches.
@@ -136,11 +140,16 @@ def trained_by_steps(
     Exact, by the power of one small matrix for each eigenvalue of $\Theta$. Without momentum and decay
     $f_t = Y + (I - \eta s\Theta)^t(f_0 - Y)$. The weight decay pulls the parameters to 0, not to where they started.
 
-    With ``batch`` B each step takes B examples drawn uniformly *with* replacement (B may exceed n), independently of
-    the others, and the gradient of $\frac nB$ times their losses, which is unbiased. The result is then the exact mean
-    and covariance over the draws: for plain descent the second moment R of the residual follows
-    $R \leftarrow (I-\eta s\Theta)R(I-\eta s\Theta) + \frac{\eta^2s^2}B\Theta(n\,\mathrm{blockdiag}(R) - R)\Theta$.
-    Shuffled epochs, where batches share no example, are another process and less noisy.
+    With ``batch`` B each step takes B examples drawn uniformly, independently of the other steps, and the gradient of
+    $\frac nB$ times their losses, which is unbiased. The result is then the exact mean and covariance over the draws:
+    for plain descent the second moment R of the residual follows, with $A = I-\eta s\Theta$,
+    $R \leftarrow ARA + \gamma\frac{\eta^2s^2}B\Theta(n\,\mathrm{blockdiag}(R) - R)\Theta$. Here $\gamma = 1$ where
+    examples are drawn with replacement (B may exceed n), and $\gamma = \frac{n-B}{n-1}$ with ``replacement=False``,
+    where the B examples of a step differ. Both have the same mean.
+
+    Shuffled epochs, as in the runs of `widthwise.measure`, are *not* covered: there also the batches of one epoch share
+    no example. Each by itself is drawn without replacement, but they depend on each other, so that neither mean nor
+    covariance is the one given here; where B divides n, the noise of an epoch vanishes to first order in the rate.
 
     Args:
         model: what `adapt` takes, to which ``options`` go, such as ``params``.
@@ -151,6 +160,7 @@ def trained_by_steps(
         momentum, nesterov, weight_decay, decoupled, averaged: as in `widthwise.numerics.UpdateRule`.
         loss: a convention of `widthwise.numerics.Loss`; its scale is s.
         batch: B, or None for all examples in each step.
+        replacement: whether one step may draw an example several times; where it may not, B is at most n.
 
     Raises ``ValueError`` for arguments outside of these, as `linear_training` does, and where the steps diverge to
     numbers beyond float64. Source: lee2019wide; with decay, momentum and batches derived in this project.
@@ -169,13 +179,15 @@ def trained_by_steps(
     if not isinstance(loss, Loss):
         Loss(loss, 1)  # an unknown name is refused before the kernel is computed
     training = linear_training(adapt(model, X, **options) if options else model, X, Y, "half-sum")
+    noise = _noise(training, batch, replacement)
     convention = counted_loss(loss, *training.targets.shape)
     modes = _modes(training, convention, rule)
-    state, covariance = _state(training, modes, chosen, steps, batch)
+    state, covariance = _state(modes, noise, chosen, steps)
     _demand_finite(state, modes, rate)
     U = training.kernel.vectors
     a, shrinkage = (U @ state[:, 0]).reshape(training.targets.shape), float(state[0, 2])
-    return StepTraining(training, convention, modes, chosen, steps, batch, a, shrinkage, U @ covariance @ U.T)
+    covariance = U @ covariance @ U.T
+    return StepTraining(training, convention, modes, chosen, steps, batch, a, shrinkage, covariance, replacement)
 
 
 def _modes(training: LinearTraining, loss: Loss, rule: UpdateRule) -> Modes:
@@ -192,17 +204,24 @@ def _weights_only(twin: Taylor) -> Taylor:
     return replace(twin.displaced(parameters(twin.start.value)[0]), with_start=False)
 
 
-def _state(training: LinearTraining, modes: Modes, rate: Rate, count: int, batch: int | None):
-    nothing = np.zeros((len(modes.values),) * 2)
-    if batch is None:
-        return modes.after(rate, count), nothing
+def _state(modes: Modes, noise: BatchNoise | None, rate: Rate, count: int):
+    if noise is None:
+        return modes.after(rate, count), np.zeros((len(modes.values),) * 2)
     with np.errstate(over="ignore", invalid="ignore"):
-        *_, last = spread(modes, _noise(training, batch), rate, count)
+        *_, last = spread(modes, noise, rate, count)
     return last
 
 
-def _noise(training: LinearTraining, batch: int) -> BatchNoise:
-    return BatchNoise(training.kernel.vectors, training.targets.shape[1], batch)
+def _noise(training: LinearTraining, batch: int | None, replacement: bool) -> BatchNoise | None:
+    """The noise of batches, or None without any."""
+    n, k = training.targets.shape
+    if batch is not None and not replacement and batch > n:
+        reject(
+            f"batch={batch} of {n} examples with replacement=False",
+            "Without replacement a batch holds each example at most once",
+            f"Give a batch of at most {n}, or leave replacement out",
+        )
+    return None if batch is None else BatchNoise(training.kernel.vectors, k, batch, replacement)
 
 
 def _losses(found: StepTraining, count: int) -> Float[np.ndarray, " T"]:
@@ -213,9 +232,10 @@ def _losses(found: StepTraining, count: int) -> Float[np.ndarray, " T"]:
         r = modes.residual + np.where(moves, modes.values * state[:, 0] + state[:, 2] * modes.weights, 0.0)
         return 0.5 * modes.scale * float(np.sum(r**2) + np.sum(modes.values**2 * covariance))
 
-    if found.batch is None:
+    noise = _noise(found.training, found.batch, found.replacement)
+    if noise is None:
         return np.array([loss(state, still) for state in modes.along(found.rate, count)])
-    states = spread(modes, _noise(found.training, found.batch), found.rate, count)
+    states = spread(modes, noise, found.rate, count)
     return np.array([loss(state, np.diag(covariance)) for state, covariance in states])
 
 
