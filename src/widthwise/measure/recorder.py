@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import reject
+from widthwise.numerics import demand_numbers, reject
 from widthwise.operators import adapt
 
 from .drift import Features, Instrument, LossFunction, Start, columns, instrument, loss_of, ranks, similarity
@@ -301,6 +301,8 @@ def whole_step(step: Any) -> int:
 
 def _probe(X: ArrayLike, Y: ArrayLike | None, size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The rows of the probe, in the order in which they came."""
+    demand_numbers("X", X)
+    demand_numbers("Y", Y)
     X, Y = np.asarray(X), None if Y is None else np.asarray(Y)
     if X.ndim == 0 or len(X) == 0 or (np.issubdtype(X.dtype, np.inexact) and not np.all(np.isfinite(X))):
         reject(

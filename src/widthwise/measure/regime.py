@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import Estimate, exponent_estimate, mean_and_sem, reject
+from widthwise.numerics import Estimate, demand_pair, exponent_estimate, mean_and_sem, reject
 from widthwise.operators import Frozen, adapt, parameters
 
 from .drift import columns
@@ -192,6 +192,7 @@ def lazy_or_rich(
     >>> bool(found.dial[0].kernel[0] < found.own.kernel[0]), found.word
     (True, 'lazy')
     """
+    demand_pair(data)
     X, y = np.asarray(data[0]), np.asarray(data[1])
     _check(X, y, draws, alphas, widths)
     seeds = [None] if draws is None else [seed + place for place in range(draws)]
@@ -264,10 +265,13 @@ def _trained(
 def _targets(model: _Dial, rows: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "n k"]:
     """Classes as indicators, or as -1 and 1 for two classes and one output; targets as they are."""
     outputs, targets = jax.eval_shape(model, jnp.asarray(rows[0])).size, columns(y)
-    two = targets.shape[1] == 2 and outputs == 1 and np.issubdtype(y.dtype, np.integer) and y.ndim == 1
+    classes = np.issubdtype(y.dtype, np.integer) and y.ndim == 1
+    two = targets.shape[1] == 2 and outputs == 1 and classes
     if not two and targets.shape[1] != outputs:
+        values = np.unique(y)
+        named = f" (the classes {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)})"
         reject(
-            f"labels of shape {y.shape} that make {targets.shape[1]} targets, for a model with {outputs} outputs",
+            f"labels of shape {y.shape} that make {targets.shape[1]} targets{named * classes}, for a model with {outputs} outputs",
             "There is one target for each output; two classes may share one output",
             "Give numbers (n, k) for k outputs, or classes as integers (n,)",
         )

@@ -1,6 +1,6 @@
 """Linear operators of any model: Jacobian, empirical NTK, Hessian, Gauss-Newton."""
 
-from .adapters import Adapted, adapt, from_torch, register_aten, replaced
+from .adapters import Adapted, adapt, examples, from_torch, register_aten, replaced
 from .attribution import Influence, influence, projected_influence
 from .empirical import Cost, Plan, Steps, empirical_kernel, entk, entk_plan, intermediates, steps
 from .features import ProjectedGradients, projected_gradients
@@ -25,6 +25,7 @@ __all__ = [
     "entk",
     "entk_plan",
     "evaluated",
+    "examples",
     "flatten",
     "from_torch",
     "gauss_newton",

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from widthwise.numerics import reject
+from widthwise.numerics import demand_numbers, reject
 
 from ..parameters import is_frozen
 from .adapted import Adapted
@@ -96,6 +96,7 @@ def examples(X: ArrayLike) -> Array:
     >>> examples([[1.0, 2.0]]).shape
     (1, 2)
     """
+    demand_numbers("X", X)
     X = jnp.asarray(X)
     if X.ndim == 0 or len(X) == 0:
         reject(f"X of shape {X.shape}", "X holds n >= 1 examples along its first axis", "Give one example as x[None]")

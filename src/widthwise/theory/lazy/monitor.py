@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import CONVENTIONS, Loss, demand_count, nearest, reject
+from widthwise.numerics import CONVENTIONS, Loss, demand_count, demand_pair, nearest, reject
 from widthwise.operators import adapt, flatten
 
 from .certificates import ball, ball_and_constant, obstacle
@@ -357,6 +357,7 @@ def _demand_labels(y: np.ndarray, count: int) -> None:
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    demand_pair((X, y))
     X, y = np.asarray(X), np.asarray(y, dtype=float)
     if X.ndim < 1 or y.ndim not in (1, 2) or len(X) != len(y) or not y.size:
         reject(

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from widthwise.measure import Tap, adapted_models, find_taps, read_taps, role_of
 from widthwise.numerics import demand_count, reject
-from widthwise.operators import parameters
+from widthwise.operators import examples, parameters
 
 from .abc import Optimiser
 
@@ -146,7 +146,7 @@ def mup(
             "Choose the one that is nearer to yours, and hand yours to the method optimizer of what mup returns",
         )
     width, base_width = demand_count("width", width, least=1), demand_count("base_width", base_width, least=1)
-    inputs, sign = jnp.asarray(X), (width > base_width) - (width < base_width)
+    inputs, sign = examples(X), (width > base_width) - (width < base_width)
     # Roles are told by what grows, so that the narrower of the two comes first.
     least, most = sorted((base_width, width if width != base_width else 2 * base_width))
     narrow, wide = (adapted_models(make_model, one, 1, inputs[:2], seed)[0] for one in (least, most))
