@@ -49,7 +49,10 @@ def test_what_is_no_pair(data, said):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([0, 1, 3, -1], "the label 3 (2 of 4 are wrong), for a model with 3 outputs.*from 0 to 2.*from 0, or give an out"),
+        (
+            [0, 1, 3, -1],
+            "the label 3 (2 of 4 are wrong), for a model with 3 outputs.*from 0 to 2",
+        ),
         ([0.0, 1.0, 2.0], "the label 0.0 (3 of 3 are wrong).*Give y.astype(int)"),
         ([0.0, 1.5], "the label 1.5 (1 of 2 is wrong).*numpy.unique"),
         ([0.0, np.nan], "the label nan (1 of 2 is wrong)"),

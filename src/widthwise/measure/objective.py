@@ -99,7 +99,7 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
         reject(
             f"a loss of type {type(loss).__name__}",
             "Data are one pair (X, y), and a loss is its name or a function of (model, data)",
-            "Give (X, y) in one pair, for example loss='half-mean', and an optimiser by optimizer="
+            "Give (X, y) in one pair, for example loss='half-mean', and an optimiser by optimizer=",
         )
     if callable(loss):
         return Custom(loss, jax.tree.map(jnp.asarray, data))

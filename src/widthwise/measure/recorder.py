@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from widthwise.numerics import demand_numbers, reject
-from widthwise.operators import adapt
+from widthwise.operators import adapt, demand_options
 
 from .drift import Features, Instrument, LossFunction, Start, columns, instrument, loss_of, ranks, similarity
 from .drift_store import Stored, as_dataset, load, write
@@ -113,6 +113,7 @@ class KernelRecorder:
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
     ):
+        demand_options(KernelRecorder, options)
         _demand(every, budget, size)
         self.X, self.Y = _probe(X, Y, size, seed)
         self._model: Any = adapt(model, self.X, **options)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from widthwise.numerics import Estimate, demand_pair, exponent_estimate, mean_and_sem, reject
-from widthwise.operators import Frozen, adapt, parameters
+from widthwise.operators import ADAPTED, Frozen, adapt, demand_options, parameters
 
 from .drift import columns
 from .dynamics import Method
@@ -192,6 +192,7 @@ def lazy_or_rich(
     >>> bool(found.dial[0].kernel[0] < found.own.kernel[0]), found.word
     (True, 'lazy')
     """
+    demand_options(lazy_or_rich, options, ADAPTED)
     demand_pair(data)
     X, y = np.asarray(data[0]), np.asarray(data[1])
     _check(X, y, draws, alphas, widths)
@@ -269,9 +270,12 @@ def _targets(model: _Dial, rows: np.ndarray, y: np.ndarray) -> Float[np.ndarray,
     two = targets.shape[1] == 2 and outputs == 1 and classes
     if not two and targets.shape[1] != outputs:
         values = np.unique(y)
-        named = f" (the classes {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)})"
+        named = f" (the classes {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)})" * classes
+        came = (
+            f"labels of shape {y.shape} that make {targets.shape[1]} targets{named}, for a model with {outputs} outputs"
+        )
         reject(
-            f"labels of shape {y.shape} that make {targets.shape[1]} targets{named * classes}, for a model with {outputs} outputs",
+            came,
             "There is one target for each output; two classes may share one output",
             "Give numbers (n, k) for k outputs, or classes as integers (n,)",
         )

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from widthwise.numerics import Estimate, demand_classes, demand_rate, reject
-from widthwise.operators import adapt
+from widthwise.operators import ADAPTED, adapt, demand_options
 
 from .curvature import Lens, Look, demand_answer
 from .objective import Custom, Objective, objective
@@ -114,6 +114,7 @@ def stable_rate(
     >>> print(found.sentence)
     By the Hessian, rates below 0.2222 are stable at this moment; 0.1 is 0.45 times that, stable.
     """
+    demand_options(stable_rate, options, (*ADAPTED, "dtype", "X"))
     lens, model, kinds = _prepared(model, data, loss, optimizer, rate, at, steps, options)
     plain = Lens(model, lens.loss, None, None, steps)
     seen = plain(model, None, plain.starts(model, kinds))

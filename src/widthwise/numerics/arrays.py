@@ -24,7 +24,9 @@ def demand_numbers(name: str, given: Any) -> None:
         reject(f"{name}={given!r}, which is a text", allowed, todo)
     if not hasattr(given, "dtype") and hasattr(given, "X") and hasattr(given, "y"):
         reject(
-            f"{name} of type {type(given).__name__}", allowed, "Give its arrays: found.X, or the pair (found.X, found.y)"
+            f"{name} of type {type(given).__name__}",
+            allowed,
+            "Give its arrays: found.X, or the pair (found.X, found.y)",
         )
     if (text := _text(given)) is not None:
         reject(

@@ -29,7 +29,7 @@ def bytes_of(memory: str | float | None) -> int:
     if not match or match[2].lower() not in units or float(match[1]) * units[match[2].lower()] < 1:
         reject(
             f"memory={memory!r}",
-            "A limit is a positive number of bytes, no share of what there is, or a text with a unit, '8GB' or '500 MiB'",
+            "A limit is a positive number of bytes, no share of what there is, or a text such as '8GB' or '500 MiB'",
             "Give memory='4GB', or leave it out for half of what is free",
         )
     return int(float(match[1]) * units[match[2].lower()])
