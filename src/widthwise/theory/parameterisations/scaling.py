@@ -82,8 +82,8 @@ class MuP:
         ``optax.adam`` of the rate, called for each rate. Decoupled weight decay inside of ``base`` is multiplied too.
         Raises ``ValueError`` for an optimiser that follows the other rule than that for which this is made.
         """
-        self._demand_rule(base if rate is None else base(rate))
         if isinstance(base, optax.GradientTransformation):
+            self._demand_rule(base)
             return optax.chain(base, optax.stateless(lambda updates, _: self._scaled(updates)))
         if rate is None:
             reject(
@@ -91,6 +91,7 @@ class MuP:
                 "A function of the rate comes with the rate at the base width",
                 "Give optimizer(optax.adam, rate=1e-3)",
             )
+        self._demand_rule(base(rate))
         transforms: dict[Hashable, Any] = {f"{one.rate:.6g}": base(rate * one.rate) for one in self.tensors}
         labels = [f"{one.rate:.6g}" for one in self.tensors]
         return optax.multi_transform(transforms, lambda params: jax.tree.unflatten(jax.tree.structure(params), labels))
