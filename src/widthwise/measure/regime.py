@@ -163,7 +163,7 @@ def lazy_or_rich(
     widths: Sequence[int] = (),
     steps: int = 200,
     method: Method | None = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
     **options: Any,
 ) -> LazyOrRich:
     r"""Train a model and its tangent model, and say whether it is lazy or learns features.
@@ -178,7 +178,7 @@ def lazy_or_rich(
         steps: of gradient descent on half the mean square, at the rate $1/\lambda_{\max}(\Theta/n)$ of each model,
             which falls as $\alpha^{-2}$: time is then the same along the dials. ``method`` replaces it at alpha = 1
             in the training as it is.
-        progress: called with the number of steps made since the last call.
+        progress: called as progress(done, total), in steps of all models.
         options: ``output``, ``batched``, ``call`` of `adapt`.
 
     It is lazy when the function gap on held-out rows and the drift of the kernel stay below 0.1, and rich when one is
@@ -204,7 +204,9 @@ def lazy_or_rich(
         return [adapt(one, X, dtype="float64", **options) for one in every]
 
     with jax.enable_x64(True):
-        given, tick = models(widths[0] if widths else None), progress or (lambda _: None)
+        given = models(widths[0] if widths else None)
+        count = (steps if method is None else method.steps) + steps * (len(alphas) + len(widths))
+        tick = _counted(progress, len(given) * count)
         found = trace(given[0], jnp.asarray(X[0]))
 
         def moved(these: list[Callable], alpha: float, centred: bool, width: int | None, how: Method | None) -> Moved:
@@ -235,6 +237,19 @@ def _check(X: np.ndarray, y: np.ndarray, draws: Any, alphas: Any, widths: Any) -
         reject(f"widths={widths} without draws", "Widths need make_model(width, seed)", "Give draws=4 with it")
     if any(not 0 < one < np.inf for one in (*alphas, *widths)):
         reject(f"alphas={alphas}, widths={widths}", "Both are positive numbers", "Give alphas=(1.0, 4.0, 16.0, 64.0)")
+
+
+def _counted(progress: Callable[[int, int], Any] | None, total: int) -> Callable[[int], Any]:
+    """What is called with the number of steps since the last call, and tells how many there were of all."""
+    done = 0
+
+    def tick(made: int) -> None:
+        nonlocal done
+        done += made
+        if progress is not None:
+            progress(done, total)
+
+    return tick
 
 
 def _dialled(model: Callable, X: np.ndarray, alpha: float, centred: bool) -> _Dial:

@@ -132,12 +132,11 @@ def width_needed(
     X, y = _data(X, y)
     family = Family(find_activation(activation), init)
     _options(criterion, threshold, seeds, widest)
-    tick = progress or (lambda done, total: None)
     theorems = theorem_widths(family, X, y, seeds if measure else 0, 8 * widest)
     found = None
     if measure:
         found = measured_width(
-            family, X, y, seeds=seeds, criterion=criterion, threshold=threshold, widest=widest, tick=tick
+            family, X, y, seeds=seeds, criterion=criterion, threshold=threshold, widest=widest, progress=progress
         )
     K, error = family.limit(X)
     values = np.linalg.eigvalsh(K)

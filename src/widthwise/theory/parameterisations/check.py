@@ -93,7 +93,7 @@ def width_check(
     loss: Callable[[Array, Any], Array] | None = None,
     centred: bool = True,
     confidence: float = 0.95,
-    tick: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> WidthCheck:
     r"""Train a model at several widths, fit how every tensor scales, and say whether that is muP and what is to blame.
 
@@ -103,7 +103,8 @@ def width_check(
     that returns one, applied to the trainable arrays in the structure of the model's own library; ``data`` the inputs
     (N, ...) and labels, all of them in each step; ``steps`` after the first show what a readout that starts at zero
     hides; ``loss(outputs, labels)`` by default the cross-entropy of classes or half the mean square of targets, of
-    $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``tick()`` is called after each run.
+    $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``progress(done,
+    total)`` is called after each run.
 
     Raises ``ValueError`` for fewer than four widths or two seeds, for models that do not grow with the width or ignore
     the seed, for wrong data, for what is no such optimizer (``optax.sgd`` is a function of the rate), and for a
@@ -125,7 +126,15 @@ def width_check(
     widths = demand_widths(widths, 4, "An exponent with its correction needs four widths or more")
     demand_counts(seeds, steps, confidence)
     runs = train_widths(
-        make_model, optimizer, data, widths=widths, seeds=seeds, steps=steps, loss=loss, centred=centred, tick=tick
+        make_model,
+        optimizer,
+        data,
+        widths=widths,
+        seeds=seeds,
+        steps=steps,
+        loss=loss,
+        centred=centred,
+        progress=progress,
     )
     return judge(runs, confidence)
 
