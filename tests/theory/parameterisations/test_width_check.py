@@ -323,7 +323,10 @@ def test_widths_that_are_too_close_are_inconclusive_at_best():
 
 
 def test_every_exponent_that_is_blamed_is_printed():
-    found = ww.width_check(model(powers=STANDARD), optax.sgd(1e-3), (X, Y), widths=WIDTHS, seeds=2, steps=1)
+    told = []
+    words = {"widths": WIDTHS, "seeds": 2, "steps": 1, "progress": lambda *call: told.append(call)}
+    found = ww.width_check(model(powers=STANDARD), optax.sgd(1e-3), (X, Y), **words)
+    assert told == [(done, 8) for done in range(1, 9)]
     assert found.faults
     for fault in found.faults:
         (row,) = [line for line in str(found).splitlines() if line.startswith(f"{fault.tensor:<28}")]

@@ -66,7 +66,7 @@ class WidthCheck:
             f"{self.verdict}: {self.regime}; parameterisation: {named}, optimiser like {identity.optimiser}",
             *self.reasons,
             *(f"- {fault}" for fault in self.faults),
-            f"exponents in the width after {self.moment} steps:",
+            f"exponents in the width after {self.moment} step{'s' * (self.moment > 1)}:",
             f"{'tensor':<28}{'role':<10}" + "".join(f"{name:>15}" for name in self._columns()),
         ]
         for one in self.readings:
