@@ -93,7 +93,7 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
     >>> objective((np.ones((3, 2)), np.zeros((3, 1))), "half-sum").convention
     'L = 1/2 sum_i |f(x_i) - y_i|^2'
     """
-    if not isinstance(data, tuple | list):
+    if isinstance(data, str):
         demand_numbers("data", data)
     if not callable(loss) and not isinstance(loss, str):
         reject(
