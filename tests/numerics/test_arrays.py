@@ -14,7 +14,7 @@ X = np.eye(3)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("digits", "X='digits', which is a text.*Arrays of numbers.*ww.load('digits').*found.X"),
+        ("digits", "X='digits', which is a text.*Arrays of real numbers.*ww.load('digits').*found.X"),
         (load("iris"), "X of type Dataset.*found.X"),
         (["cat", "dog"], "X with 'cat' in it.*Encode"),
         (np.array([["cat"], ["dog"]]), "X with 'cat' in it"),

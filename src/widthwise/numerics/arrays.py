@@ -15,10 +15,10 @@ def demand_numbers(name: str, given: Any) -> None:
     >>> demand_numbers("X", "digits")
     Traceback (most recent call last):
         ...
-    ValueError: X='digits', which is a text. Arrays of numbers are expected. Load ... ww.load('digits'), and give ...
+    ValueError: X='digits', which is a text. Arrays of real numbers are expected. Load ... ww.load('digits'), and give ...
     >>> demand_numbers("X", np.eye(2))
     """
-    allowed = "Arrays of numbers are expected"
+    allowed = "Arrays of real numbers are expected"
     if isinstance(given, str | bytes):
         todo = f"Load a data set by found = ww.load({given!r}), and give found.X, or (found.X, found.y) for a pair"
         reject(f"{name}={given!r}, which is a text", allowed, todo)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation
 from widthwise.activations import activation as find_activation
-from widthwise.numerics import demand_count, demand_pair, nearest, reject
+from widthwise.numerics import demand_count, demand_numbers, nearest, reject
 from widthwise.theory.lazy.shallow_limits import demand_targets
 
 from .families import Family
@@ -146,7 +146,7 @@ def width_needed(
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-    demand_pair((X, y))
+    demand_numbers("X", X)
     X, y = np.asarray(X, dtype=float), demand_targets(y)
     if X.ndim != 2 or y.shape != X.shape[:1] or not X.size:
         reject(
