@@ -116,15 +116,18 @@ def test_list_of_the_theory(capsys):
     assert "did you mean 'lazy-training'" in capsys.readouterr().err
 
 
+HEADER = "claim\tname\tverdict\tof the limit\tdraws\tremarks\n"
+
+
 def test_check_what_holds(made, capsys):
     assert main(["check", "true"]) == 0
-    assert capsys.readouterr().out == "MADE-TRUE\ttrue\tholds\t0.5\t3\t\n"
+    assert capsys.readouterr().out == f"{HEADER}MADE-TRUE\ttrue\tholds\t0.5\t3\t\n"
 
 
 def test_check_says_what_is_violated(made, capsys):
     assert main(["check", "MADE-TRUE", "MADE-FALSE", "true"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[2] for line in lines] == ["holds", "violated"]
+    assert [line.split("\t")[2] for line in lines] == ["verdict", "holds", "violated"]
 
 
 def test_check_what_does_not_apply(made, capsys):
@@ -135,18 +138,18 @@ def test_check_what_does_not_apply(made, capsys):
 def test_check_all_and_field(made, capsys):
     for arguments in (["--all"], ["--field", "made"]):
         assert main(["check", *arguments]) == 1
-        assert len(capsys.readouterr().out.splitlines()) == 3
+        assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_check_draws_as_often_as_asked(made, capsys):
     assert main(["check", "true", "--seeds", "7"]) == 0
-    assert capsys.readouterr().out.split("\t")[4] == "7"
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[4] == "7"
 
 
 def test_mutants_must_be_violated(made, capsys, monkeypatch):
     assert main(["check", "true", "--mutants"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "true [doubled]\tviolated" in lines[1]
+    assert "true [doubled]\tviolated" in lines[2]
     deaf = dataclasses.replace(TRUE, mutants=(MUTANT, DEAF_MUTANT))
     monkeypatch.setattr("widthwise.cli.check.find", lambda name: deaf)
     assert main(["check", "true", "--mutants"]) == 1
@@ -232,7 +235,7 @@ def test_an_interruption_shows_what_was_done(made, capsys, monkeypatch):
     monkeypatch.setattr("widthwise.cli.check.find", named.__getitem__)
     assert main(["check", "true", "slow"]) == 130
     captured = capsys.readouterr()
-    assert captured.out.startswith("MADE-TRUE\ttrue\tholds")
+    assert captured.out.startswith(f"{HEADER}MADE-TRUE\ttrue\tholds")
     assert captured.err.startswith("Interrupted.")
     assert main(["check", "true", "slow", "--json"]) == 130
     assert capsys.readouterr().out == ""

@@ -118,9 +118,12 @@ def test_losses():
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.array([0, 3]), "classes from 0 to 3 for a model with 3 outputs.*from 0.*Give targets"),
-        (np.array([-1, 2]), "classes from -1"),
-        (np.ones((2, 2)), r"labels of shape \(2, 2\).*one for each output.*Give such labels"),
+        (
+            np.array([0, 3]),
+            r"the label 3 \(1 of 2 is wrong\),.*from 0 to 2.*Number the classes",
+        ),
+        (np.array([-1, 2]), "the label -1"),
+        (np.ones((2, 2)), r"labels of shape \(2, 2\).*one for each output.*such targets"),
         (np.ones((2, 3), int), "type int64"),
     ],
 )

@@ -178,7 +178,7 @@ def test_the_share_of_the_time_is_below_the_budget():
         ({"X": X * np.inf}, "NaN or infinity"),
         ({"Y": Y[:3]}, r"Y of shape \(3,\).*one label.*Check the rows"),
         ({"Y": np.full((6, 3), np.nan)}, "Targets are finite"),
-        ({"Y": Y + 1}, "classes from 1 to 3"),
+        ({"Y": Y + 1}, "the label 3 "),
         ({"params": None}, "without parameters"),
     ],
 )

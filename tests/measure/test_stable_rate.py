@@ -143,12 +143,12 @@ def test_a_loss_without_curvature_bears_every_rate():
         ({"loss": "half"}, "did you mean 'half-sum'|did you mean 'half-mean'"),
         ({"loss": lambda model, data: 0.0, "at": "ntk"}, "loss of your own"),
         ({"loss": lambda model, data: jnp.log(-jnp.sum(model(jnp.ones(2)) ** 2) - 1.0)}, "loss is nan"),
-        ({"loss": "cross-entropy"}, "needs classes"),
+        ({"loss": "cross-entropy"}, r"Classes are whole numbers.*Give y\[:, 0\]"),
         ({"data": (X, np.zeros((4, 2)))}, "one target for each output"),
         ({"data": (X, np.full((4, 1), np.nan))}, "NaN"),
         ({"data": (X, Y[:3])}, "Each of n >= 1 inputs"),
         ({"data": X}, "pair"),
-        ({"data": (X, np.full(4, 7)), "loss": "cross-entropy"}, "counted from 0"),
+        ({"data": (X, np.full(4, 7)), "loss": "cross-entropy"}, r"the label 7 \(4 of 4 are wrong\)"),
     ],
 )
 def test_bad_input_is_refused(words, message):

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from widthwise.claims import Claim, Shared, Status, Verdict, check, claims, find
 from widthwise.numerics import Estimate, reject
 
-from .console import shown_progress, write_json, write_table
+from .console import growing_table, shown_progress, write_json
 from .options import Count, Field, Flag, JsonFlag
 
 _COLOURS = {
@@ -62,17 +62,15 @@ def check_claims(
         as_json: Write JSON for programs.
     """
     trials = [_trials(claim, mutants) for claim in _chosen(names, every, field)]
-    outcomes: list[Outcome] = []
-    try:
-        outcomes.extend(_checked(trials, seeds))
-    finally:
-        # An interruption still shows the verdicts so far as a table; JSON is whole or not there.
-        if not as_json and outcomes:
-            write_table(
-                ("claim", "name", "verdict", "of the limit", "draws", ""), [_row(outcome) for outcome in outcomes]
-            )
-    if as_json:
+    if as_json:  # whole or not there
+        outcomes = [*_checked(trials, seeds)]
         write_json([_as_data(outcome) for outcome in outcomes])
+    else:
+        outcomes = []
+        with growing_table(("claim", "name", "verdict", "of the limit", "draws", "remarks")) as add:
+            for outcome in _checked(trials, seeds):
+                outcomes.append(outcome)
+                add(_row(outcome))
     return int(any(outcome.wrong for outcome in outcomes))
 
 

@@ -30,17 +30,40 @@ def write_json(data: Any) -> None:
     write_line(json.dumps(data, indent=1, allow_nan=False))
 
 
-def write_table(header: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
-    """Write a table for people, or cells separated by tabs for programs that read a pipe."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
+Row = Sequence[Text]
+
+
+def write_table(header: Sequence[str], rows: Sequence[Row], headed: bool = True) -> None:
+    """Write a table for people, or cells separated by tabs for a pipe, without the header where ``headed`` is False."""
+    with growing_table(header, headed) as add:
         for row in rows:
-            write_line("\t".join(" ".join(cell.plain.split()) for cell in row))
+            add(row)
+
+
+@contextlib.contextmanager
+def growing_table(header: Sequence[str], headed: bool = True) -> Iterator[Callable[[Row], None]]:
+    """Yield what adds a row: to a table that is written at the end, or, in a pipe, at once."""
+    console, rows = Console(highlight=False), list[Row]()
+
+    def written(row: Row) -> None:
+        if headed and not rows:
+            write_line("\t".join(header))
+        rows.append(row)
+        write_line("\t".join(" ".join(cell.plain.split()) for cell in row))
+        sys.stdout.flush()
+
+    if not console.is_terminal:
+        yield written
         return
-    table = Table(*header, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    try:
+        yield rows.append
+    finally:
+        # An interruption still shows the rows so far.
+        table = Table(*header, header_style="bold")
+        for row in rows:
+            table.add_row(*row)
+        if rows:
+            console.print(table)
 
 
 @contextlib.contextmanager

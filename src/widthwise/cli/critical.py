@@ -4,14 +4,13 @@ import dataclasses
 import math
 from typing import Annotated, Any
 
-from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, arg
 
 from widthwise.numerics import Estimate
 from widthwise.theory.criticality import CriticalPoint, critical_init
 
-from .console import write_json, write_line, write_table
+from .console import write_json, write_table
 from .options import JsonFlag
 
 _HEADER = ("point", "quantity", "value")
@@ -30,8 +29,6 @@ def write_critical(activation: Annotated[Positional[str], arg(metavar="ACTIVATIO
         points = [_as_data(point) for point in found.points]
         write_json({"activation": found.activation.name, "class": found.kind, "points": points})
     else:
-        if not Console().is_terminal:
-            write_line("\t".join(_HEADER))
         write_table(_HEADER, [row for point in found.points for row in _rows(point)] or [_texts("none", "", "")])
     return 0
 

@@ -25,7 +25,7 @@ def list_claims(field: Field = None, long: Flag = False, as_json: JsonFlag = Fal
         write_json([_as_data(claim) for claim in found])
     else:
         header = ("claim", "name", "field", *(("statement", "source") if long else ()))
-        write_table(header, [_row(claim, long) for claim in found])
+        write_table(header, [_row(claim, long) for claim in found], headed=False)
     return 0
 
 

@@ -39,7 +39,7 @@ from .stable_rate import StableRate, stable_rate
 from .taps import Seen, Tap, Taps, find_taps, read_taps
 from .traced import Inside, Trace, TracedLayer, parameter_names, trace
 from .training import DIVERGED, Run, moments, train
-from .width_inputs import Optimizer, adapted_models, loss_for, made
+from .width_inputs import Optimizer, adapted_models, demand_data, loss_for, made
 from .widths import SizedTap, WidthRuns, role_of, train_widths, trained_tree
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "adapted_models",
     "alignment",
     "covariances_from",
+    "demand_data",
     "drawn_trace",
     "empirical_nngp",
     "empirical_ntk",

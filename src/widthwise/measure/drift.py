@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthwise.networks import Composed
-from widthwise.numerics import reject
+from widthwise.numerics import demand_classes, reject
 from widthwise.operators import Frozen, empirical_kernel, parameters
 
 from .dynamics import risk
@@ -137,18 +137,13 @@ def loss_of(labels: np.ndarray | None, outputs: int, loss: LossFunction | None) 
     if labels is None or loss is not None:
         return loss if labels is not None else None
     if np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1:
-        if labels.min() < 0 or labels.max() >= outputs:
-            reject(
-                f"classes from {labels.min()} to {labels.max()} for a model with {outputs} outputs",
-                "A class is the place of an output, counted from 0",
-                "Give targets of shape (n, k) as real numbers, or a loss(outputs, labels) of your own",
-            )
+        demand_classes(labels, outputs)
         return cross_entropy
     if labels.reshape(len(labels), -1).shape[1] != outputs or not np.issubdtype(labels.dtype, np.floating):
         reject(
             f"labels of shape {labels.shape} and type {labels.dtype} for a model with {outputs} outputs",
             "Labels are classes (n,) as integers, or targets (n, k) as real numbers, one for each output",
-            "Give such labels, or a loss(outputs, labels) of your own",
+            "Give y.astype(int) for classes, such targets, or a loss(outputs, labels) of your own",
         )
     return half_mean_square
 

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from widthwise.numerics import Estimate, mean_and_sem, reject
-from widthwise.operators import adapt, ntk_operator, parameters
+from widthwise.operators import adapt, examples, ntk_operator, parameters
 
 from .eigenpairs import Eigenpairs, top_eigenpairs
 from .lanczos import Quadrature, Tridiagonal, drawn_trace, extreme_eigenvalues, quadrature, tridiagonalise
@@ -219,7 +219,7 @@ def ntk_solve(
 
 def _prepared(model: Any, X: ArrayLike) -> tuple[Callable, Array, jax.ShapeDtypeStruct]:
     """The model as a callable PyTree, its examples, and the shape of its outputs on them."""
-    X = jnp.asarray(X)
+    X = examples(X)
     model = adapt(model, X)
     return model, X, jax.eval_shape(jax.vmap(model), X)
 

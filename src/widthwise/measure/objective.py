@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.numerics import Loss, meant_loss, nearest, reject
+from widthwise.numerics import Loss, demand_numbers, demand_pair, meant_loss, nearest, reject
 
 from .drift import cross_entropy, half_mean_square
 
@@ -93,11 +93,13 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
     >>> objective((np.ones((3, 2)), np.zeros((3, 1))), "half-sum").convention
     'L = 1/2 sum_i |f(x_i) - y_i|^2'
     """
+    if isinstance(data, str):
+        demand_numbers("data", data)
     if not callable(loss) and not isinstance(loss, str):
         reject(
             f"a loss of type {type(loss).__name__}",
             "Data are one pair (X, y), and a loss is its name or a function of (model, data)",
-            "Give (X, y) in one pair, and for example loss='half-mean'",
+            "Give (X, y) in one pair, for example loss='half-mean', and an optimiser by optimizer=",
         )
     if callable(loss):
         return Custom(loss, jax.tree.map(jnp.asarray, data))
@@ -108,7 +110,6 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
             "Give for example loss='half-mean'",
         )
     X, Y = _pair(data)
-    _demand_labels(Y, loss)
     rows = np.arange(len(X))
     if size is not None and size < len(X):
         rows = np.sort(np.random.default_rng(seed).permutation(len(X))[:size])
@@ -116,12 +117,7 @@ def objective(data: Any, loss: Any, size: int | None = None, seed: int = 0) -> O
 
 
 def _pair(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    if not (isinstance(data, tuple | list) and len(data) == 2):
-        reject(
-            f"data of type {type(data).__name__}",
-            "Data are a pair (X, y) where the loss is given by its name",
-            "Give (X, y), or loss=function(model, data)",
-        )
+    demand_pair(data, "Give (X, y), or loss=function(model, data)")
     X, Y = np.asarray(data[0]), np.asarray(data[1])
     if X.ndim == 0 or Y.ndim == 0 or len(X) == 0 or len(X) != len(Y):
         reject(
@@ -131,11 +127,6 @@ def _pair(data: Any) -> tuple[np.ndarray, np.ndarray]:
         if np.issubdtype(one.dtype, np.inexact) and not np.all(np.isfinite(one)):
             reject(f"{name} with NaN or infinity", "Data are finite", "Remove or mend those rows")
     return X, Y
-
-
-def _demand_labels(Y: np.ndarray, loss: str) -> None:
-    if loss == "cross-entropy" and not (np.issubdtype(Y.dtype, np.integer) and Y.ndim == 1):
-        reject(f"labels of type {Y.dtype} and shape {Y.shape}", "The cross-entropy needs classes (n,)", "Give integers")
 
 
 def hessian_product(loss: Callable, rebuild: Callable, leaves: tuple[Array, ...]) -> tuple[Array, tuple, Callable]:

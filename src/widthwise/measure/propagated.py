@@ -15,7 +15,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from widthwise.numerics import Estimate, mean_and_sem, reject
+from widthwise.numerics import Estimate, demand_numbers, mean_and_sem, reject
 from widthwise.operators import parameters
 
 from .lanczos import top_pair
@@ -91,6 +91,7 @@ def propagated(models: Iterable[Callable], X: Shaped[np.ndarray, "n ..."], *, ja
 
 
 def _checked(X: Any) -> Array:
+    demand_numbers("X", X)
     X = np.asarray(X)
     if X.ndim == 0 or len(X) == 0 or not np.all(np.isfinite(X)):
         reject(

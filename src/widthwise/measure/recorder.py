@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import reject
-from widthwise.operators import adapt
+from widthwise.numerics import demand_numbers, reject
+from widthwise.operators import adapt, demand_options
 
 from .drift import Features, Instrument, LossFunction, Start, columns, instrument, loss_of, ranks, similarity
 from .drift_store import Stored, as_dataset, load, write
@@ -113,6 +113,7 @@ class KernelRecorder:
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
     ):
+        demand_options(KernelRecorder, options)
         _demand(every, budget, size)
         self.X, self.Y = _probe(X, Y, size, seed)
         self._model: Any = adapt(model, self.X, **options)
@@ -301,6 +302,8 @@ def whole_step(step: Any) -> int:
 
 def _probe(X: ArrayLike, Y: ArrayLike | None, size: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The rows of the probe, in the order in which they came."""
+    demand_numbers("X", X)
+    demand_numbers("Y", Y)
     X, Y = np.asarray(X), None if Y is None else np.asarray(Y)
     if X.ndim == 0 or len(X) == 0 or (np.issubdtype(X.dtype, np.inexact) and not np.all(np.isfinite(X))):
         reject(

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import Estimate, exponent_estimate, mean_and_sem, reject
-from widthwise.operators import Frozen, adapt, parameters
+from widthwise.numerics import Estimate, demand_pair, exponent_estimate, mean_and_sem, reject
+from widthwise.operators import ADAPTED, Frozen, adapt, demand_options, parameters
 
 from .drift import columns
 from .dynamics import Method
@@ -163,7 +163,7 @@ def lazy_or_rich(
     widths: Sequence[int] = (),
     steps: int = 200,
     method: Method | None = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
     **options: Any,
 ) -> LazyOrRich:
     r"""Train a model and its tangent model, and say whether it is lazy or learns features.
@@ -178,7 +178,7 @@ def lazy_or_rich(
         steps: of gradient descent on half the mean square, at the rate $1/\lambda_{\max}(\Theta/n)$ of each model,
             which falls as $\alpha^{-2}$: time is then the same along the dials. ``method`` replaces it at alpha = 1
             in the training as it is.
-        progress: called with the number of steps made since the last call.
+        progress: called as progress(done, total), in steps of all models.
         options: ``output``, ``batched``, ``call`` of `adapt`.
 
     It is lazy when the function gap on held-out rows and the drift of the kernel stay below 0.1, and rich when one is
@@ -192,6 +192,8 @@ def lazy_or_rich(
     >>> bool(found.dial[0].kernel[0] < found.own.kernel[0]), found.word
     (True, 'lazy')
     """
+    demand_options(lazy_or_rich, options, ADAPTED)
+    demand_pair(data)
     X, y = np.asarray(data[0]), np.asarray(data[1])
     _check(X, y, draws, alphas, widths)
     seeds = [None] if draws is None else [seed + place for place in range(draws)]
@@ -202,7 +204,9 @@ def lazy_or_rich(
         return [adapt(one, X, dtype="float64", **options) for one in every]
 
     with jax.enable_x64(True):
-        given, tick = models(widths[0] if widths else None), progress or (lambda _: None)
+        given = models(widths[0] if widths else None)
+        count = (steps if method is None else method.steps) + steps * (len(alphas) + len(widths))
+        tick = _counted(progress, len(given) * count)
         found = trace(given[0], jnp.asarray(X[0]))
 
         def moved(these: list[Callable], alpha: float, centred: bool, width: int | None, how: Method | None) -> Moved:
@@ -235,6 +239,19 @@ def _check(X: np.ndarray, y: np.ndarray, draws: Any, alphas: Any, widths: Any) -
         reject(f"alphas={alphas}, widths={widths}", "Both are positive numbers", "Give alphas=(1.0, 4.0, 16.0, 64.0)")
 
 
+def _counted(progress: Callable[[int, int], Any] | None, total: int) -> Callable[[int], Any]:
+    """What is called with the number of steps since the last call, and tells how many there were of all."""
+    done = 0
+
+    def tick(made: int) -> None:
+        nonlocal done
+        done += made
+        if progress is not None:
+            progress(done, total)
+
+    return tick
+
+
 def _dialled(model: Callable, X: np.ndarray, alpha: float, centred: bool) -> _Dial:
     held = Frozen((jnp.asarray(alpha), jnp.asarray(float(centred)), model))
     return _Dial(model, held, X.shape[1:], np.issubdtype(X.dtype, np.integer))
@@ -264,10 +281,16 @@ def _trained(
 def _targets(model: _Dial, rows: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "n k"]:
     """Classes as indicators, or as -1 and 1 for two classes and one output; targets as they are."""
     outputs, targets = jax.eval_shape(model, jnp.asarray(rows[0])).size, columns(y)
-    two = targets.shape[1] == 2 and outputs == 1 and np.issubdtype(y.dtype, np.integer) and y.ndim == 1
+    classes = np.issubdtype(y.dtype, np.integer) and y.ndim == 1
+    two = targets.shape[1] == 2 and outputs == 1 and classes
     if not two and targets.shape[1] != outputs:
+        values = np.unique(y)
+        named = f" (the classes {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)})" * classes
+        came = (
+            f"labels of shape {y.shape} that make {targets.shape[1]} targets{named}, for a model with {outputs} outputs"
+        )
         reject(
-            f"labels of shape {y.shape} that make {targets.shape[1]} targets, for a model with {outputs} outputs",
+            came,
             "There is one target for each output; two classes may share one output",
             "Give numbers (n, k) for k outputs, or classes as integers (n,)",
         )

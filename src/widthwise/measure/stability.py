@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from widthwise.numerics import demand_rate, reject
-from widthwise.operators import adapt
+from widthwise.operators import ADAPTED, adapt, demand_options
 
 from .curvature import Lens, Look
 from .drift_store import xarray_package
@@ -104,6 +104,7 @@ class StabilityMonitor:
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
     ):
+        demand_options(StabilityMonitor, options, (*ADAPTED, "dtype", "X"))
         _demand(optimizer, rate, every, budget, steps)
         self.loss = objective(data, loss, size, seed)
         self._model = adapted(model, self.loss, dict(options))

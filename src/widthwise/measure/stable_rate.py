@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from widthwise.numerics import Estimate, demand_rate, reject
-from widthwise.operators import adapt
+from widthwise.numerics import Estimate, demand_classes, demand_rate, reject
+from widthwise.operators import ADAPTED, adapt, demand_options
 
 from .curvature import Lens, Look, demand_answer
 from .objective import Custom, Objective, objective
@@ -115,6 +115,7 @@ def stable_rate(
     >>> print(found.sentence)
     By the Hessian, rates below 0.2222 are stable at this moment; 0.1 is 0.45 times that, stable.
     """
+    demand_options(stable_rate, options, (*ADAPTED, "dtype", "X"))
     lens, model, kinds = _prepared(model, data, loss, optimizer, rate, at, steps, options)
     plain = Lens(model, lens.loss, None, None, steps)
     seen = plain(model, None, plain.starts(model, kinds))
@@ -158,14 +159,12 @@ def adapted(model: Any, loss: Objective | Custom, options: dict[str, Any]) -> An
     model = adapt(model, np.asarray(loss.X), **options)
     outputs = jax.eval_shape(model, loss.X[0]).size
     if loss.name == "cross-entropy":
-        fits = int(loss.Y.min()) >= 0 and int(loss.Y.max()) < outputs
-    else:
-        fits = loss.Y.size == len(loss.Y) * outputs
-    if not fits:
+        demand_classes(loss.Y, outputs)
+    elif loss.Y.size != len(loss.Y) * outputs:
         reject(
             f"labels of shape {loss.Y.shape} for a model with {outputs} outputs",
-            "A squared error has one target for each output; a class is the place of an output, counted from 0",
-            "Check the labels and the name of the loss",
+            "A squared error has one target for each output",
+            "Give such targets, or loss='cross-entropy' for classes as integers",
         )
     return model
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from widthwise.numerics import reject
+from widthwise.numerics import demand_classes, demand_pair, reject
 from widthwise.operators import adapt
 
 from .drift import LossFunction, cross_entropy, loss_of
@@ -96,14 +96,10 @@ def _reject_optimizer(came: str) -> NoReturn:
 
 
 def demand_data(data: Any) -> tuple[Array, Any]:
-    if not isinstance(data, tuple | list) or len(data) != 2 or len(np.shape(data[0])) < 1:
-        reject(
-            f"data of type {type(data).__name__}",
-            "Data are a pair (X, Y) of inputs (N, ...) and labels, one for each",
-            "Give data=(X, Y)",
-        )
+    """The inputs and their labels, where they are such a pair."""
+    demand_pair(data)
     X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
-    if len(X) < 2 or len(X) != (len(Y) if Y.ndim else 0):
+    if 0 in (X.ndim, Y.ndim) or len(X) < 2 or len(X) != len(Y):
         reject(
             f"inputs of shape {X.shape} with labels of shape {Y.shape}",
             "There are at least two inputs, each with its label",
@@ -121,6 +117,7 @@ def loss_for(Y: Array, outputs: int, loss: LossFunction | None) -> LossFunction:
     """The loss: the user's, or the one that goes with the labels; classes of several positions (N, s) too."""
     labels = np.asarray(Y)
     if loss is None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and outputs % labels.shape[1] == 0:
+        demand_classes(labels.reshape(-1), outputs // labels.shape[1])
         return lambda f, y: cross_entropy(f.reshape(y.size, -1), y.reshape(-1))
     chosen = loss_of(labels, outputs, loss)
     return chosen if chosen is not None else cross_entropy

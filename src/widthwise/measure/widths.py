@@ -83,22 +83,22 @@ def train_widths(
     steps: int = 5,
     loss: LossFunction | None = None,
     centred: bool = True,
-    tick: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> WidthRuns:
     """Train ``make_model(width, seed)`` for a few full-batch steps, at each width and from each seed.
 
     ``optimizer`` is an optax transformation, or a function of the width that returns one; ``data`` the inputs (N, ...)
     and labels; ``loss(outputs, labels)`` is by default the cross-entropy of classes and half the mean square of
-    targets; ``centred``: it sees $f - f_0$, so that the random $f_0$ does not blur exponents. ``tick`` is called after
-    each run. Raises ``ValueError`` for models whose shapes do not change, that ignore the seed, for wrong data, and for
-    what is no such optimizer.
+    targets; ``centred``: it sees $f - f_0$, so that the random $f_0$ does not blur exponents. ``progress(done, total)``
+    is called after each run. Raises ``ValueError`` for models whose shapes do not change, that ignore the seed, for
+    wrong data, and for what is no such optimizer.
     """
     X, Y = demand_data(data)
     of_width = optimizer_of_width(optimizer)
     models = {width: adapted_models(make_model, width, seeds, X[:2]) for width in widths}
     sized = [find_taps(models[width][0], jax.ShapeDtypeStruct(X.shape[1:], X.dtype)) for width in widths]
     _demand_growth([*widths], models, sized)
-    found = []
+    found, done = [], 0
     for width in widths:
         chosen = of_width(width)
         outputs = jax.eval_shape(models[width][0], X[0]).size
@@ -109,7 +109,9 @@ def train_widths(
             runs.append(
                 own.run(_like(model, first, X[0]), steps, probed=model is first and width in (widths[0], widths[-1]))
             )
-            tick()
+            done += 1
+            if progress is not None:
+                progress(done, len(widths) * seeds)
         found.append(runs)
     return _gathered([*widths], seeds, steps, sized, models, found)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from widthwise.activations import ratio, root
-from widthwise.numerics import reject
+from widthwise.numerics import demand_numbers, reject
 
 from .layer import AbstractLayer, check_network, through
 from .pair import Pair
@@ -53,6 +53,7 @@ def pair_kernel(network: AbstractLayer, x: ArrayLike, y: ArrayLike) -> tuple[Flo
 
 def _real(name: str, given: ArrayLike) -> Array:
     """An input as floating-point numbers."""
+    demand_numbers(name, given)
     array = jnp.asarray(given)
     if jnp.iscomplexobj(array):
         reject(f"complex {name}", "Inputs are real numbers", "Stack real and imaginary parts as features")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import reject
+from widthwise.numerics import demand_numbers, reject
 
 _CLOSE = 0.05  # below this gap the angle is taken from the difference of the inputs
 
@@ -140,6 +140,7 @@ def squared_distance(X: Directions, Y: Directions, rows: np.ndarray, columns: np
 
 def check_inputs(name: str, given: ArrayLike) -> np.ndarray:
     r"""Check a set of inputs and make it float64 of shape (n, d), or (n, \*positions, channels)."""
+    demand_numbers(name, given)
     array = _as_array(name, given)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or _is_small_float(array.dtype)):
         told = type(given).__name__ if array.ndim == 0 else str(array.dtype)

@@ -1,5 +1,6 @@
 """Numbers with their errors, Gaussian expectations and statistics; knows no networks."""
 
+from .arrays import demand_classes, demand_numbers, demand_pair
 from .errors import nearest, reject
 from .estimate import Estimate, shown
 from .gaussian import hermite_rule, normal_rule, unit_rule
@@ -22,7 +23,10 @@ __all__ = [
     "binomial_interval",
     "bootstrap_interval",
     "counted_loss",
+    "demand_classes",
     "demand_count",
+    "demand_numbers",
+    "demand_pair",
     "demand_rate",
     "exponent",
     "exponent_estimate",

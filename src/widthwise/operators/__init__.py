@@ -1,6 +1,6 @@
 """Linear operators of any model: Jacobian, empirical NTK, Hessian, Gauss-Newton."""
 
-from .adapters import Adapted, adapt, from_torch, register_aten, replaced
+from .adapters import ADAPTED, Adapted, adapt, demand_options, examples, from_torch, register_aten, replaced
 from .attribution import Influence, influence, projected_influence
 from .empirical import Cost, Plan, Steps, empirical_kernel, entk, entk_plan, intermediates, steps
 from .features import ProjectedGradients, projected_gradients
@@ -11,6 +11,7 @@ from .taylor import Taylor, linearization_gap, linearize, taylor
 from .trained import LinearTraining, linear_training, trained_linearized
 
 __all__ = [
+    "ADAPTED",
     "Adapted",
     "Cost",
     "Frozen",
@@ -21,10 +22,12 @@ __all__ = [
     "Steps",
     "Taylor",
     "adapt",
+    "demand_options",
     "empirical_kernel",
     "entk",
     "entk_plan",
     "evaluated",
+    "examples",
     "flatten",
     "from_torch",
     "gauss_newton",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax.typing import ArrayLike
@@ -19,7 +18,7 @@ from jaxtyping import Float
 
 from widthwise.numerics import nearest, reject
 
-from .adapters import adapt
+from .adapters import adapt, examples
 from .empirical import entk
 from .trained import demand_targets
 
@@ -65,11 +64,11 @@ def influence(
     _demand_ridge(ridge)
     if outputs not in OUTPUTS:
         reject(f"outputs={outputs!r}{nearest(outputs, OUTPUTS)}", "Known are 'all' and 'trace'", "Choose one of them")
-    X = jnp.asarray(X)
+    X = examples(X)
     model = adapt(model, X)
     start = np.asarray(jax.jit(jax.vmap(model))(X), dtype=float)
     residual = demand_targets(Y, start.shape) - start
-    K, cross = entk(model, X, outputs=outputs), entk(model, jnp.asarray(X_test), X, outputs=outputs)
+    K, cross = entk(model, X, outputs=outputs), entk(model, examples(X_test), X, outputs=outputs)
     if outputs == "trace":
         K, cross, residual = K[:, None, :, None], cross[:, None, :, None], residual[:, None]
     else:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from widthwise.grams import Progress
 from widthwise.numerics import Estimate, nearest, reject
 
-from .adapters import adapt
+from .adapters import adapt, examples
 from .parameters import parameters
 
 KINDS, WAYS, OUTPUTS = ("signs", "normal"), ("auto", "forward", "reverse"), ("all", "trace")
@@ -117,7 +117,7 @@ def projected_gradients(
     ((3, 1, 1024), True)
     """
     _demand(size=size, batch=batch, outputs=outputs, kind=kind, algorithm=algorithm, pairs=pairs)
-    X = jnp.asarray(X)
+    X = examples(X)
     model = adapt(model, X)
     leaves, _ = parameters(model)
     shape = jax.eval_shape(model, X[0]).shape

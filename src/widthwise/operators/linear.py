@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, Shaped
 
-from .parameters import parameters
+from widthwise.numerics import demand_numbers, reject
+
+from .parameters import demand_drawn, parameters
 
 
 def jacobian(model: Callable, X: Shaped[Array, "n ..."]) -> lx.AbstractLinearOperator:
@@ -24,6 +26,7 @@ def jacobian(model: Callable, X: Shaped[Array, "n ..."]) -> lx.AbstractLinearOpe
     >>> jacobian(model, jnp.eye(2)).mv((jnp.array([[3.0, 4.0]]),)).ravel().tolist()
     [3.0, 4.0]
     """
+    demand_numbers("X", X)
     leaves, rebuild = parameters(model)
     return lx.linearise(lx.JacobianLinearOperator(lambda new, _: jax.vmap(rebuild(new))(X), leaves))
 
@@ -49,6 +52,13 @@ def hessian(loss: Callable[[Callable], Float[Array, ""]], model: Callable) -> lx
     >>> H.mv((jnp.ones(2),))[0].tolist()
     [1.0, 9.0]
     """
+    if not callable(loss) or not callable(model):
+        demand_drawn(model if callable(loss) else loss)
+        reject(
+            f"a loss of type {type(loss).__name__} and a model of type {type(model).__name__}",
+            "Both are functions: the loss of the model, and the model of one input",
+            "Give hessian(loss, model), for example with lambda f: jnp.mean((jax.vmap(f)(X) - y) ** 2)",
+        )
     leaves, rebuild = parameters(model)
     gradient = jax.grad(lambda new: loss(rebuild(new)))
     return lx.linearise(lx.JacobianLinearOperator(lambda new, _: gradient(new), leaves, tags=lx.symmetric_tag))

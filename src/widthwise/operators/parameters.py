@@ -39,6 +39,17 @@ def is_frozen(node: Any) -> bool:
     return isinstance(node, Frozen)
 
 
+def demand_drawn(model: Any) -> None:
+    """Refuse the description of a network of this package, which has no weights, and say how one is drawn from it."""
+    if hasattr(model, "network") or (hasattr(model, "propagate") and hasattr(model, "sample")):
+        network = "mlp.network(outputs=1)" if hasattr(model, "network") else "network"
+        reject(
+            f"{type(model).__name__}, the description of a network without its weights",
+            "A model is a network with its weights",
+            f"Draw one by ww.sample({network}, jax.random.key(0), in_size=X.shape[1:])",
+        )
+
+
 def parameters(model: Callable) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Any]]:
     """Take the trainable leaves (inexact arrays outside `Frozen`) of a callable PyTree as a tuple, and the way back.
 
@@ -53,6 +64,7 @@ def parameters(model: Callable) -> tuple[tuple[Array, ...], Callable[[tuple[Arra
     trainable, static = eqx.partition(model, eqx.is_inexact_array, is_leaf=is_frozen)
     leaves, structure = jax.tree.flatten(trainable)
     if not leaves:
+        demand_drawn(model)
         reject(
             f"a model of type {type(model).__name__} without a single array of real numbers",
             "A model is a callable PyTree x -> f(x) whose inexact arrays are its parameters",

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from widthwise.numerics import reject
 
-from .adapters import adapt
+from .adapters import adapt, examples
 from .parameters import Frozen, parameters
 
 _MOST = 8  # nested derivatives double the work with each order
@@ -133,9 +133,7 @@ def linearization_gap(trained: Callable, linear: Callable, X: ArrayLike) -> floa
     >>> linearization_gap(moved, linearize(model).at(moved), jnp.ones((3, 1)))
     0.25
     """
-    X = jnp.asarray(X)
-    if X.ndim == 0 or len(X) == 0:
-        reject(f"X of shape {X.shape}", "X holds n >= 1 examples along its first axis", "Give one example as x[None]")
+    X = examples(X)
     ours, theirs = (_outputs(adapt(model), X) for model in (trained, linear))
     if ours.shape != theirs.shape:
         reject(

@@ -20,8 +20,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from widthwise.numerics import Spectrum, Steps, gain, left, nearest, reject, spectrum
+from widthwise.numerics import Spectrum, Steps, demand_numbers, gain, left, nearest, reject, spectrum
 
+from .adapters import examples
 from .empirical import entk
 from .parameters import parameters
 from .taylor import Taylor, linearize
@@ -128,7 +129,7 @@ def linear_training(model: Any, X: ArrayLike, Y: ArrayLike, loss: str = "half-me
     ([1.0, 1.0], 1.0)
     """
     demand_loss(loss)
-    X = jnp.asarray(X)
+    X = examples(X)
     twin = linearize(model, X)
     start = np.asarray(_outputs(twin, X), dtype=float)
     targets = demand_targets(Y, start.shape)
@@ -204,7 +205,7 @@ def trained_linearized(
 
 def _by_descent(model: Any, X: ArrayLike, Y: ArrayLike, moment: Steps, loss: str) -> Taylor:
     demand_loss(loss)
-    twin, X = linearize(model, X), jnp.asarray(X)
+    twin, X = linearize(model, X), examples(X)
     start = _outputs(twin, X)
     targets = jnp.asarray(demand_targets(Y, start.shape), start.dtype)
     return twin.displaced(_descended(twin, X, start - targets, moment, len(X) if loss == "half-mean" else 1))
@@ -243,6 +244,7 @@ def demand_targets(Y: ArrayLike, shape: tuple[int, ...]) -> Float[np.ndarray, "n
     >>> demand_targets([1.0, 2.0], (2, 1)).shape
     (2, 1)
     """
+    demand_numbers("Y", Y)
     targets = np.asarray(Y, dtype=float)
     if targets.ndim == 1 and shape[1:] == (1,):
         targets = targets[:, None]

@@ -227,7 +227,7 @@ def test_steps_rise():
         ({"y": [1.0, 1.0, 1.0]}, "shape"),
         ({"y": np.ones((2, 3))}, r"labels of shape \(2, 3\) for a model with 1 outputs"),
         ({"params": jnp.zeros((3, 2))}, r"labels of shape \(2,\) for a model with 3 outputs"),
-        ({"evry": 5}, r"'evry' \(did you mean 'every'\?\)"),
+        ({"evry": 5}, r"evry=\.\.\.\) \(did you mean 'every'\?\)"),
         ({"X": np.ones((0, 2)), "y": []}, "shape"),
         ({"smoothness": "certifed"}, "did you mean|certified"),
         ({"smoothness": "certified"}, "estimated"),

@@ -152,7 +152,7 @@ def test_laziness_agrees_with_the_followed_flow():
 def test_the_measured_width_is_where_fresh_networks_cross_the_threshold():
     calls = []
     found = measured_width(
-        Family(ERF), X, 2 * Y, seeds=2, threshold=0.1, widest=256, tick=lambda *call: calls.append(call)
+        Family(ERF), X, 2 * Y, seeds=2, threshold=0.1, widest=256, progress=lambda *call: calls.append(call)
     )
     assert np.all((found.per_seed > found.widths.min()) & (found.per_seed < found.widths.max()))
     done = [one for one, _ in calls]

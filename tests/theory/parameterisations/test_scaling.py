@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import widthwise as ww
+from widthwise.theory.parameterisations.rules import rule_of
 
 X = np.random.default_rng(0).normal(size=(4, 3))
 
@@ -138,15 +139,42 @@ def test_refusals():
         ww.mup(lambda width, seed: equinox(8, seed), X, width=64, base_width=32)
     with pytest.raises(ValueError, match="in the roles input, output"):
         ww.mup(scores(-1.0, tied=True), np.ones((2, 4, 5)), width=64, base_width=32)
-    with pytest.raises(ValueError, match="'adam' and 'sgd'"):
-        ww.mup(equinox, X, width=64, base_width=32, optimizer="lion")
-    with pytest.raises(ValueError, match="hand yours to the method optimizer"):
-        ww.mup(equinox, X, width=64, base_width=32, optimizer=optax.adam(1e-3))
+    with pytest.raises(
+        ValueError, match=r"optimizer='adm'.*did you mean 'adam'.*Known are.*hand your optimiser to the"
+    ):
+        ww.mup(equinox, X, width=64, base_width=32, optimizer="adm")
+    with pytest.raises(ValueError, match="updates tell them apart"):
+        ww.mup(equinox, X, width=64, base_width=32, optimizer=optax.set_to_zero())
     found = ww.mup(equinox, X, width=64, base_width=32)
     with pytest.raises(ValueError, match="This scaling is for width 64"):
         found.rescale(equinox(32, 0))
     with pytest.raises(ValueError, match="without a rate"):
         found.optimizer(optax.adam)
+    for chosen in ((optax.sgd(0.1),), (optax.sgd, 0.1)):
+        with pytest.raises(ValueError, match=r"like sgd for a scaling that is made for adam.*optimizer='sgd' to mup"):
+            found.optimizer(*chosen)
+
+
+def warm(rate):
+    return optax.adam(optax.linear_schedule(0.0, rate, 100))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule"),
+    [
+        ("AdamW", "adam"),
+        ("lion", "adam"),
+        ("SGD", "sgd"),
+        (optax.adamw(1e-3), "adam"),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)), "sgd"),
+        (optax.adamw, "adam"),
+        (optax.sgd, "sgd"),
+        (warm(1e-3), "adam"),
+        (lambda width: optax.sgd(1.0 / width), "sgd"),
+    ],
+)
+def test_the_rule_of_an_optimiser_is_found(optimizer, rule):
+    assert rule_of(optimizer, {"w": jnp.ones((2, 3))}) == rule
 
 
 def test_the_drift_of_the_best_rate_is_that_of_a_known_problem():

@@ -1,5 +1,6 @@
 """Planted mistakes are found and named; muP passes; bad input is refused."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -12,7 +13,8 @@ import pytest
 
 import widthwise as ww
 from widthwise.claims import Status
-from widthwise.theory.parameterisations.check import _demand_tame
+from widthwise.theory.parameterisations.check import _demand_tame, _undecided
+from widthwise.theory.parameterisations.slopes import Slope
 
 WIDTHS = (32, 64, 128, 256)
 
@@ -333,6 +335,22 @@ def test_widths_that_are_too_close_are_inconclusive_at_best():
         tiny, layerwise(optax.sgd, 0.1, {"in": 1, "out": -1}), DATA, widths=(30, 32, 34, 36), seeds=2, steps=1
     )
     assert found.verdict != "PASS"
+    said = _undecided(found.runs, [])
+    assert "widths 30 to 36 are too close" in said and "call with widths=(30, 60, 120, 240, 480), steps=5" in said
+    wide = dataclasses.replace(found.readings[0], rate=Slope(0.0, 1.0), change=Slope(0.0, 0.1))
+    assert f"2 seeds the intervals of {wide.name} are too wide (up to ± 1.00" in _undecided(found.runs, [wide])
+    assert "call with seeds=8, widths" in _undecided(found.runs, [wide])
+
+
+def test_every_exponent_that_is_blamed_is_printed():
+    told = []
+    words = {"widths": WIDTHS, "seeds": 2, "steps": 1, "progress": lambda *call: told.append(call)}
+    found = ww.width_check(model(powers=STANDARD), optax.sgd(1e-3), (X, Y), **words)
+    assert told == [(done, 8) for done in range(1, 9)]
+    assert found.faults
+    for fault in found.faults:
+        (row,) = [line for line in str(found).splitlines() if line.startswith(f"{fault.tensor:<28}")]
+        assert str(fault.measured) in row
 
 
 def test_closures_of_one_code_share_what_is_compiled():

@@ -3,7 +3,8 @@
 from .adapt import adapt
 from .adapted import Adapted
 from .aten import register_aten
+from .checks import ADAPTED, demand_options, examples
 from .replaced import replaced
 from .torch import from_torch
 
-__all__ = ["Adapted", "adapt", "from_torch", "register_aten", "replaced"]
+__all__ = ["ADAPTED", "Adapted", "adapt", "demand_options", "examples", "from_torch", "register_aten", "replaced"]

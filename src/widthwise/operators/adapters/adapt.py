@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from widthwise.numerics import reject
 
-from ..parameters import Frozen
+from ..parameters import Frozen, demand_drawn
 from .adapted import Adapted, Selection
 from .checks import demand_dtype, demand_parameters, examples, in_precision, settle
 from .flax_models import from_linen, from_nnx, is_linen, is_nnx
@@ -105,6 +105,7 @@ def _source(model: Any, params: Any, call: Call) -> Source:
 
 
 def _reject_kind(model: Any, rest: tuple) -> Source:
+    demand_drawn(model)
     kind = "a function" if callable(model) and not isinstance(model, type) else f"a {type(model).__name__}"
     reject(
         f"{kind} without parameters" if callable(model) and not rest else f"{kind} with {len(rest)} values beside it",

@@ -1,7 +1,8 @@
 """The precision of a user's model, its parameters, and whether it acts on one example or on a batch."""
 
+import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from widthwise.numerics import reject
+from widthwise.numerics import demand_numbers, nearest, reject
 
 from ..parameters import is_frozen
 from .adapted import Adapted
@@ -90,12 +91,33 @@ def _finite(leaf: Array | np.ndarray) -> bool:
         return True
 
 
+# What `adapt` takes beside a model and its inputs; where float64 is used, there is no choice of the precision.
+ADAPTED = ("params", "output", "batched", "call")
+
+
+def demand_options(function: Callable, options: Iterable[str], taken: Sequence[str] = (*ADAPTED, "dtype")) -> None:
+    """Refuse names of options that neither ``function`` nor `adapt` knows, such as mistyped ones.
+
+    >>> demand_options(examples, {"param": None})
+    Traceback (most recent call last):
+        ...
+    ValueError: examples(param=...) (did you mean 'params'?). The options are params, output, batched, call, dtype. ...
+    """
+    named = inspect.signature(function).parameters.values()
+    known = [one.name for one in named if one.kind == one.KEYWORD_ONLY] + [*taken]
+    for name in options:
+        if name not in taken:
+            came = f"{function.__name__}({name}=...){nearest(name, known)}"
+            reject(came, f"The options are {', '.join(known)}", "Use one of these, or leave it out")
+
+
 def examples(X: ArrayLike) -> Array:
     """The examples as an array with at least one of them.
 
     >>> examples([[1.0, 2.0]]).shape
     (1, 2)
     """
+    demand_numbers("X", X)
     X = jnp.asarray(X)
     if X.ndim == 0 or len(X) == 0:
         reject(f"X of shape {X.shape}", "X holds n >= 1 examples along its first axis", "Give one example as x[None]")

@@ -16,7 +16,7 @@ _UNKNOWN = 4 * 10**9
 def bytes_of(memory: str | float | None) -> int:
     """A limit in bytes: a number, a text such as "8GB" or "500 MiB", or half of what is free.
 
-    Raises ``ValueError`` for any other text and for what is not positive.
+    Raises ``ValueError`` for any other text and for less than a byte, such as a share of what there is.
 
     >>> bytes_of("1.5GB"), bytes_of("2 MiB"), bytes_of(1e6)
     (1500000000, 2097152, 1000000)
@@ -26,10 +26,10 @@ def bytes_of(memory: str | float | None) -> int:
     text = str(memory)
     match = re.fullmatch(r"\s*([0-9]+(?:[.][0-9]*)?(?:e[+]?[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     units = {name.lower(): size for name, size in _UNITS.items()}
-    if not match or match[2].lower() not in units or not float(match[1]) > 0:
+    if not match or match[2].lower() not in units or float(match[1]) * units[match[2].lower()] < 1:
         reject(
             f"memory={memory!r}",
-            "A limit is a positive number of bytes or a text with a unit, such as '8GB' or '500 MiB'",
+            "A limit is a positive number of bytes, no share of what there is, or a text such as '8GB' or '500 MiB'",
             "Give memory='4GB', or leave it out for half of what is free",
         )
     return int(float(match[1]) * units[match[2].lower()])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from widthwise.grams import Grid, Progress, fingerprint, in_memory, on_disk
-from widthwise.numerics import nearest, reject
+from widthwise.numerics import demand_classes, demand_numbers, nearest, reject
 
 from ..adapters import adapt
 from ..parameters import groups, parameters
@@ -82,8 +82,7 @@ def per_class(model: Any, X: ArrayLike, Y: ArrayLike | None, labels: Any, out: A
     """For each class the kernel of its output between its inputs."""
     sets = [_inputs("X", X), *([] if Y is None else [_inputs("Y", Y)])]
     given = [np.asarray(one) for one in (labels if Y is not None and isinstance(labels, tuple) else (labels,))]
-    whole = [one.ndim == 1 and np.issubdtype(one.dtype, np.integer) for one in given]
-    if not all(whole) or [len(one) for one in given] != [len(one) for one in sets]:
+    if any(one.ndim != 1 for one in given) or [len(one) for one in given] != [len(one) for one in sets]:
         reject(
             f"outputs='per-class' with labels of shape {[one.shape for one in given]}",
             "Each input has a whole number, its class, which is the place of its output",
@@ -91,9 +90,8 @@ def per_class(model: Any, X: ArrayLike, Y: ArrayLike | None, labels: Any, out: A
         )
     model = adapt(model, sets[0])
     k = jax.eval_shape(model, jax.eval_shape(lambda: jnp.asarray(sets[0][0]))).size
+    demand_classes(np.concatenate(given), k)
     classes = sorted({*np.concatenate(given).tolist()})
-    if classes[0] < 0 or classes[-1] >= k:
-        reject(f"labels from {classes[0]} to {classes[-1]}", f"The model has {k} outputs", "Number the classes from 0")
     found = {}
     for one in classes:
         parts = [values[own == one] for values, own in zip(sets, given, strict=True)]
@@ -351,6 +349,7 @@ def _filled(X: np.ndarray, part: slice, count: int) -> jax.Array:
 
 
 def _inputs(name: str, X: ArrayLike) -> np.ndarray:
+    demand_numbers(name, X)
     found = np.asarray(X)
     if found.ndim < 1 or len(found) == 0:
         reject(f"{name} of shape {found.shape}", "Inputs have a first axis of at least one example", "Give (n, ...)")

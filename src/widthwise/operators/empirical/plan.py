@@ -115,7 +115,7 @@ def planned(work: Work, plain: Structure, algorithm: str, limit: int) -> Plan:
         reject(
             f"A limit of {spoken(limit)} for {work.n} x {work.columns} inputs with {work.found.outputs} outputs",
             f"At least {spoken(least)} are needed, of which the kernel itself takes {spoken(work.result)}",
-            "Give more memory, fewer outputs (outputs='trace'), or a folder for the matrix (out='kernel')",
+            "Give more, such as memory='8GB' (a number: bytes), outputs='trace', or a folder for it (out='kernel')",
         )
     return Plan((*fit, *(cost for cost in costs if cost not in fit)), limit)
 

@@ -7,6 +7,7 @@ import json
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 from plotly.graph_objects import Figure as PlotlyFigure
 
 from widthwise.numerics import reject
@@ -23,13 +24,22 @@ def figures(result: Any) -> tuple[Figure, ...]:
     reject(
         f"A result of type {type(result).__name__}",
         f"There are plots of {', '.join(known)}",
-        "Pass what one of these functions returned, or draw the arrays of the result",
+        "Pass one of these results itself, or draw the arrays of yours",
     )
 
 
 @figures.register
 def _(result: Figure) -> tuple[Figure, ...]:
     return (result,)
+
+
+def some(count: int, most: int) -> np.ndarray:
+    """The places of at most so many of them, evenly from the first to the last.
+
+    >>> some(10, 4).tolist(), some(2, 4).tolist()
+    ([0, 3, 6, 9], [0, 1])
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 def plot(result: Any, which: int = 0) -> PlotlyFigure:

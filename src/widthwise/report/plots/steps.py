@@ -5,7 +5,7 @@ import numpy as np
 from widthwise.theory.steps import LayerRates, ScheduleCheck, StepPath, StepTraining
 
 from ..section import Figure, Series
-from .plot import figures
+from .plot import figures, some
 
 _POINTS = 400  # of a curve; more cannot be seen
 
@@ -13,7 +13,7 @@ _POINTS = 400  # of a curve; more cannot be seen
 @figures.register
 def path_figures(result: StepPath) -> tuple[Figure, ...]:
     """The loss along a path, with that of a run where there is one."""
-    kept = _some(len(result.steps))
+    kept = some(len(result.steps), _POINTS)
     expected = "expected loss (theory)" if result.batch else "loss (theory)"
     series = (Series(expected, result.steps[kept], result.loss[kept], role="predicted", group="loss"),)
     if result.measured is not None:
@@ -52,7 +52,3 @@ def layer_figures(result: LayerRates) -> tuple[Figure, ...]:
     )
     caption = "The share of the curvature of each layer's weights and biases alone at these rates; stable below 2."
     return (Figure("layer-shares", "Contribution of every layer", caption, series, "layer", "share of the curvature"),)
-
-
-def _some(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, _POINTS)).astype(int))

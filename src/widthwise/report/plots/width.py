@@ -7,7 +7,7 @@ import numpy as np
 from widthwise.theory.parameterisations import Transfer, WidthCheck
 
 from ..section import Figure, Series
-from .plot import figures
+from .plot import figures, some
 
 _MOST = 8  # lines in one figure
 
@@ -17,7 +17,8 @@ def width_figures(result: WidthCheck) -> tuple[Figure, ...]:
     """The coordinate check, the outputs, and the sizes at the start."""
     moved = [at for at, one in enumerate(result.readings) if one.role in ("input", "hidden")]
     blamed = [at for at, one in enumerate(result.readings) if one.name == result.culprit and at not in moved]
-    chosen = _spread([*moved, *blamed])
+    places = [*moved, *blamed]
+    chosen = [places[at] for at in some(len(places), _MOST)]
     change = [_mean(result.runs.taps["change"][:, :, result.moment, at]) for at in chosen]
     start = [_mean(result.runs.taps["z"][:, :, 0, at]) for at in chosen]
     names = [result.readings[at].name for at in chosen]
@@ -43,13 +44,6 @@ def width_figures(result: WidthCheck) -> tuple[Figure, ...]:
             [0.0] * len(names) + [-0.5],
         ),
     )
-
-
-def _spread(places: Sequence[int]) -> list[int]:
-    """At most so many of them, from the first to the last."""
-    if len(places) <= _MOST:
-        return [*places]
-    return [places[at] for at in np.unique(np.linspace(0, len(places) - 1, _MOST).round().astype(int))]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

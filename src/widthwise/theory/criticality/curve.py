@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from widthwise.activations import Activation, activation
+from widthwise.activations import Activation
+from widthwise.activations import activation as find_activation
 from widthwise.numerics import Estimate, reject, shown
 
 from .moments import check_signal, moments
@@ -81,7 +82,7 @@ class EdgeOfChaos:
         return _curve(self.activation, np.sort(np.concatenate([roots, exact])))
 
 
-def edge_of_chaos(wanted: str | Activation | Callable, variances: ArrayLike | None = None) -> EdgeOfChaos:
+def edge_of_chaos(activation: str | Activation | Callable, variances: ArrayLike | None = None) -> EdgeOfChaos:
     r"""Follow the edge of chaos, $\chi_\perp = 1$, along the variance q of the pre-activations.
 
     $C_w(q) = 1/E_q\sigma'^2$ and $C_b(q) = q - C_w(q)E_q\sigma^2$; points with $C_b < 0$ are kept, and ``reachable``
@@ -89,7 +90,7 @@ def edge_of_chaos(wanted: str | Activation | Callable, variances: ArrayLike | No
     them.
 
     Args:
-        wanted: a name, an `Activation` or a function.
+        activation: a name, an `Activation` or a function.
         variances: increasing positive variances (n,); by default 201 from 1e-3 to 1e2.
 
     Raises ``ValueError`` for what is no activation, and for variances that are not positive, finite and increasing.
@@ -99,7 +100,7 @@ def edge_of_chaos(wanted: str | Activation | Callable, variances: ArrayLike | No
     >>> curve.weight_variance.value.round(9), curve.bias_variance.value.round(9)
     (array([1.75620368]), array([0.18413968]))
     """
-    act = activation(wanted)
+    act = find_activation(activation)
     check_signal(act)
     q = _SPAN if variances is None else np.atleast_1d(np.asarray(variances, dtype=float))
     if q.ndim != 1 or not q.size or not np.all(np.isfinite(q) & (q > 0)) or np.any(np.diff(q) <= 0):

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.activations import Activation, activation
+from widthwise.activations import Activation
+from widthwise.activations import activation as find_activation
 from widthwise.numerics import Estimate, reject
 
 from .moments import moments, times
@@ -88,7 +89,7 @@ def check_variances(weight_variance: ArrayLike, bias_variance: ArrayLike) -> Non
 
 
 def variance_map(
-    wanted: str | Activation | Callable,
+    activation: str | Activation | Callable,
     weight_variance: float,
     bias_variance: float = 0.0,
     variances: ArrayLike = 1.0,
@@ -102,7 +103,7 @@ def variance_map(
     >>> found.mapped.value.round(12), found.chi_parallel.value.round(12)
     (array([1.25, 2.  ]), array([0.75, 0.75]))
     """
-    act, q = activation(wanted), _positive("variances", variances)
+    act, q = find_activation(activation), _positive("variances", variances)
     check_variances(weight_variance, bias_variance)
     found = moments(act, q)
     used = times(weight_variance, found.square)
@@ -111,7 +112,7 @@ def variance_map(
 
 
 def correlation_map(
-    wanted: str | Activation | Callable,
+    activation: str | Activation | Callable,
     weight_variance: float,
     bias_variance: float = 0.0,
     *,
@@ -121,7 +122,7 @@ def correlation_map(
     r"""Map the correlation of two inputs of the same variance through one layer.
 
     Args:
-        wanted: a name, an `Activation` or a function.
+        activation: a name, an `Activation` or a function.
         weight_variance: $C_w$, above 0.
         bias_variance: $C_b$, at least 0.
         variance: q of both pre-activations; take the fixed point of `depth_scales` for the map deep in a network.
@@ -134,7 +135,7 @@ def correlation_map(
     >>> found.mapped.value.round(9) + 0.0  # 0, 1/pi, 1
     array([0.        , 0.31830989, 1.        ])
     """
-    act = activation(wanted)
+    act = find_activation(activation)
     check_variances(weight_variance, bias_variance)
     q = float(_positive("variance", variance)[0])
     rho = np.linspace(-1.0, 1.0, 101) if correlations is None else np.atleast_1d(np.asarray(correlations, dtype=float))
@@ -171,7 +172,7 @@ def _duals(act: Activation) -> Callable:
 
 
 def trajectory(
-    wanted: str | Activation | Callable,
+    activation: str | Activation | Callable,
     weight_variance: float,
     bias_variance: float = 0.0,
     *,
@@ -191,7 +192,7 @@ def trajectory(
     >>> round(float(found.variance[-1]), 12)
     0.005120715666
     """
-    act = activation(wanted)
+    act = find_activation(activation)
     check_variances(weight_variance, bias_variance)
     q = float(_positive("variance", variance)[0])
     if not (isinstance(depth, int) and 1 <= depth <= _MOST_DEPTH):

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
-from widthwise.activations import Activation, activation
+from widthwise.activations import Activation
+from widthwise.activations import activation as find_activation
 from widthwise.numerics import Estimate, reject, shown
 
 from ..signal import Response
@@ -94,7 +95,7 @@ class PhaseDiagram:
 
 
 def depth_scales(
-    wanted: str | Activation | Callable,
+    activation: str | Activation | Callable,
     weight_variance: ArrayLike,
     bias_variance: ArrayLike = 0.0,
     *,
@@ -103,7 +104,7 @@ def depth_scales(
     r"""Find where repeated layers lead, and over how many layers.
 
     Args:
-        wanted: a name, an `Activation` or a function.
+        activation: a name, an `Activation` or a function.
         weight_variance: $C_w$, above 0; a number or an array.
         bias_variance: $C_b$, at least 0; a number or an array that broadcasts with it.
         start: the variance of the first layer, which decides between several fixed points. Half-stable ones, which
@@ -116,7 +117,7 @@ def depth_scales(
     >>> [round(float(part.value), 5) for part in (found.variance, found.xi_q, found.xi_c)], str(found.phase)
     ([0.19359, 1.74763, 3.62698], 'ordered')
     """
-    act = activation(wanted)
+    act = find_activation(activation)
     check_signal(act)
     check_variances(weight_variance, bias_variance)
     if not _LOW < start < _HIGH:
@@ -128,7 +129,11 @@ def depth_scales(
 
 
 def phase_diagram(
-    wanted: str | Activation | Callable, weight_variances: ArrayLike, bias_variances: ArrayLike, *, start: float = 1.0
+    activation: str | Activation | Callable,
+    weight_variances: ArrayLike,
+    bias_variances: ArrayLike,
+    *,
+    start: float = 1.0,
 ) -> PhaseDiagram:
     r"""Phases, fixed points and depth scales on the grid of all pairs of weight and bias variances.
 
@@ -146,7 +151,7 @@ def phase_diagram(
             "The axes of a phase diagram are one-dimensional",
             "Give weight_variances=np.linspace(0.5, 4, 30), bias_variances=np.linspace(0, 0.3, 20)",
         )
-    return PhaseDiagram(weight, bias, depth_scales(wanted, weight[None, :], bias[:, None], start=start))
+    return PhaseDiagram(weight, bias, depth_scales(activation, weight[None, :], bias[:, None], start=start))
 
 
 def _flat(act: Activation, weight: np.ndarray, bias: np.ndarray, start: float):

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from widthwise.activations import Activation, activation
+from widthwise.activations import Activation
+from widthwise.activations import activation as find_activation
 from widthwise.networks import MLP
 from widthwise.numerics import Estimate, reject
 
@@ -148,7 +149,7 @@ class Criticality:
         return "\n".join([head, *map(_told, self.points)])
 
 
-def critical_init(wanted: str | Activation | Callable, *, search: Sequence[float] = _SEARCH) -> Criticality:
+def critical_init(activation: str | Activation | Callable, *, search: Sequence[float] = _SEARCH) -> Criticality:
     r"""Find the weight and bias variances at which a deep network with this activation is critical.
 
     Scans $h(K) = \chi_\parallel/\chi_\perp - 1$ and returns, in this order of preference,
@@ -162,7 +163,7 @@ def critical_init(wanted: str | Activation | Callable, *, search: Sequence[float
     All points found are listed. Every number is an `Estimate` whose error bounds that of quadrature, rounding and root.
 
     Args:
-        wanted: a name of the catalogue, an `Activation`, or a function of an array.
+        activation: a name of the catalogue, an `Activation`, or a function of an array.
         search: the variances between which points are sought, for 400 places; activations whose scale is far from 1
             need another range.
 
@@ -175,7 +176,7 @@ def critical_init(wanted: str | Activation | Callable, *, search: Sequence[float
     >>> found.network(width=64, depth=30).depth
     30
     """
-    act, K = activation(wanted), _places(search)
+    act, K = find_activation(activation), _places(search)
     check_signal(act)
     scan = moments(act, K)
     imbalance = scan.imbalance

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from widthwise.measure import flat
 from widthwise.networks import AbstractLayer, Apply, Dense, Pair
-from widthwise.numerics import Estimate, reject
+from widthwise.numerics import Estimate, demand_numbers, reject
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,7 @@ def ntk_by_parameter(network: AbstractLayer, X: ArrayLike) -> tuple[LayerShare, 
     >>> [round(float(one.weight.value[0, 0]), 12) for one in shares]
     [1.0, 1.0, 1.0]
     """
+    demand_numbers("X", X)
     layers, X = flat(network), np.asarray(X, dtype=float)
     if X.ndim != 2 or not np.all(np.isfinite(X)):
         reject(

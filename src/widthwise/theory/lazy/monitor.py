@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from widthwise.numerics import CONVENTIONS, Loss, demand_count, nearest, reject
-from widthwise.operators import adapt, flatten
+from widthwise.numerics import CONVENTIONS, Loss, demand_count, demand_pair, reject
+from widthwise.operators import ADAPTED, adapt, demand_options, flatten
 
 from .certificates import ball, ball_and_constant, obstacle
 from .curvature import attack
@@ -33,8 +33,6 @@ from .steps import largest_step, steady
 _WORTH = ("certified", "estimated")
 ESTIMATED = "estimated, not certified"
 # What goes to `adapt`; the type is chosen here.
-_OPTIONS = ("params", "output", "batched", "call")
-_OWN = ("smoothness", "alpha", "loss", "every", "restarts", "rounds", "seed", "clock")
 # The search that follows jumps may be sharper than the one that climbs, but not by so much where there is no jump.
 _SHARPER = 10.0
 
@@ -158,10 +156,7 @@ class CertificateMonitor:
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
     ):
-        for name in options:
-            if name not in _OPTIONS:
-                known = (*_OWN, *_OPTIONS)
-                reject(f"the option {name!r}{nearest(name, known)}", f"The options are {', '.join(known)}", "Use these")
+        demand_options(CertificateMonitor, options, ADAPTED)
         demand_profile(smoothness, _WORTH)
         for name, count in (("every", every), ("restarts", restarts), ("rounds", rounds)):
             demand_count(name, count, least=1)
@@ -357,6 +352,7 @@ def _demand_labels(y: np.ndarray, count: int) -> None:
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    demand_pair((X, y))
     X, y = np.asarray(X), np.asarray(y, dtype=float)
     if X.ndim < 1 or y.ndim not in (1, 2) or len(X) != len(y) or not y.size:
         reject(

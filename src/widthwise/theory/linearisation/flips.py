@@ -8,14 +8,13 @@ import math
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.special import ndtr
 
 from widthwise.measure import Trace, trace
 from widthwise.numerics import reject
-from widthwise.operators import adapt, parameters
+from widthwise.operators import adapt, demand_options, examples, parameters
 
 Row = dict[str, Any]
 
@@ -78,7 +77,8 @@ class FlipMonitor:
     """
 
     def __init__(self, model: Any, X: ArrayLike, **options: Any):
-        self._X, self._options = jnp.asarray(X), options
+        demand_options(FlipMonitor, options)
+        self._X, self._options = examples(X), options
         if self._X.ndim == 0 or len(self._X) == 0:
             reject(f"X of shape {self._X.shape}", "X holds n >= 1 inputs along its first axis", "Give one as x[None]")
         self._model = model

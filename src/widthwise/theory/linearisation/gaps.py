@@ -154,7 +154,7 @@ def gap(
       at random             ...
     """
     demand_radius(radius)
-    key, chosen = demand_key(key), subject(model, X, smoothness, options)
+    key, chosen = demand_key(key), subject(gap, model, X, smoothness, options)
     return _gap(chosen, radius, key, samples, (restarts, rounds))
 
 
@@ -185,7 +185,7 @@ def gap_curve(
     radii = sorted(np.asarray(radii, dtype=float).ravel().tolist())
     if not radii:
         reject("no radii came", "A curve has at least one", "Give for example radii=[0.1, 0.3, 1.0]")
-    key, chosen = demand_key(key), subject(model, X, smoothness, options)
+    key, chosen = demand_key(key), subject(gap_curve, model, X, smoothness, options)
     return GapCurve(tuple(_gap(chosen, radius, key, samples, (restarts, rounds)) for radius in radii))
 
 
@@ -204,7 +204,7 @@ def certified_gap(
         ...
     ValueError: no certified bound because the activation elu has a kink at 0, where the Jacobian or its ...
     """
-    value, method, _ = subject(model, X, smoothness, options).bounds(radius)
+    value, method, _ = subject(certified_gap, model, X, smoothness, options).bounds(radius)
     if not math.isfinite(value):
         reject(
             f"no certified bound because {method}",

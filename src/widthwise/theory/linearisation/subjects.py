@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.activations import negative_slope
 from widthwise.numerics import reject
-from widthwise.operators import adapt, flatten
+from widthwise.operators import ADAPTED, adapt, demand_options, flatten
 
 from ..lazy import LazyProblem, Shallow, certified_smoothness
 from ..lazy.lipschitz import Profile, Smoothness, shallow, shallow_local, unknown
@@ -71,9 +71,11 @@ def remainder_bound(smoothness: Profile, radius: float) -> Smoothness:
     return Smoothness(float(value), all(one.certified for one in found), float(radius), found[-1].method)
 
 
-def subject(model: Any, X: ArrayLike | None, smoothness: Profile | None, options: dict[str, Any]) -> Subject:
-    """Bring a model, with the constant that is given in place of its own."""
-    _check_options(model, options)
+def subject(
+    function: Callable, model: Any, X: ArrayLike | None, smoothness: Profile | None, options: dict[str, Any]
+) -> Subject:
+    """Bring a model for a function that the user called, with the constant that is given in place of its own."""
+    _check_options(function, model, options)
     if isinstance(model, LazyProblem):
         return _problem(model, X, smoothness)
     if X is None:
@@ -87,12 +89,11 @@ def subject(model: Any, X: ArrayLike | None, smoothness: Profile | None, options
     return _adapted(model, X, smoothness, options)
 
 
-def _check_options(model: Any, options: dict[str, Any]) -> None:
-    taken = () if isinstance(model, LazyProblem | Shallow) else ("params", "output", "batched", "call")
-    others = [f"{name}={options[name]!r}" for name in options if name not in taken]
-    if others:
-        allowed = f"The options are {', '.join(taken)}, and float64 is used" if taken else "It takes no options"
-        reject(f"{', '.join(others)} for a {type(model).__name__}", allowed, "Leave it out")
+def _check_options(function: Callable, model: Any, options: dict[str, Any]) -> None:
+    demand_options(function, options, ADAPTED)
+    if options and isinstance(model, LazyProblem | Shallow):
+        others = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        reject(f"{others} for a {type(model).__name__}", "It takes no options", "Leave it out")
 
 
 def _problem(problem: LazyProblem, X: ArrayLike | None, smoothness: Profile | None) -> Subject:

@@ -6,6 +6,7 @@ Legend: as in ``families``; $K_t$ the tangent kernel on the way, w the parameter
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +95,17 @@ def measured_width(
     criterion: str = "kernel",
     threshold: float = 0.1,
     widest: int = 4096,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> MeasuredWidth:
     r"""Find the width at which a criterion is met, by bisection over the width, on networks of several seeds.
 
     ``"kernel"``: $\max_t\|K_t-K_0\|/\|K_0\|$; ``"departure"``: $\|w-u\|/\|w-w_0\|$ at the end. From a width of 16 on it
     goes by factors of 4 until every seed is below the threshold, or downwards until every seed is above it, and then
     halves the ratio between the widths where the mean crosses it, down to a root of 2. Networks are trained by
-    `measure.gradient_flow`. ``tick(done, total)`` is called after each training.
+    `measure.gradient_flow`. ``progress(done, total)`` is called after each training.
     Raises ``RuntimeError`` where a flow cannot be followed.
     """
-    search = _Search(family, X, y, seeds, criterion, widest, tick)
+    search = _Search(family, X, y, seeds, criterion, widest, progress or (lambda done, total: None))
     coarse = list(range(8, 2 * int(math.log2(widest)) + 1, _COARSE))
     step = 0
     while np.any(search.at(coarse[step]) > threshold) and step + 1 < len(coarse):

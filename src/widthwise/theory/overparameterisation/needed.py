@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from widthwise.activations import Activation
 from widthwise.activations import activation as find_activation
-from widthwise.numerics import demand_count, nearest, reject
+from widthwise.numerics import demand_count, demand_numbers, nearest, reject
 from widthwise.theory.lazy.shallow_limits import demand_targets
 
 from .families import Family
@@ -132,12 +132,11 @@ def width_needed(
     X, y = _data(X, y)
     family = Family(find_activation(activation), init)
     _options(criterion, threshold, seeds, widest)
-    tick = progress or (lambda done, total: None)
     theorems = theorem_widths(family, X, y, seeds if measure else 0, 8 * widest)
     found = None
     if measure:
         found = measured_width(
-            family, X, y, seeds=seeds, criterion=criterion, threshold=threshold, widest=widest, tick=tick
+            family, X, y, seeds=seeds, criterion=criterion, threshold=threshold, widest=widest, progress=progress
         )
     K, error = family.limit(X)
     values = np.linalg.eigvalsh(K)
@@ -147,6 +146,7 @@ def width_needed(
 
 
 def _data(X: ArrayLike, y: ArrayLike) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
+    demand_numbers("X", X)
     X, y = np.asarray(X, dtype=float), demand_targets(y)
     if X.ndim != 2 or y.shape != X.shape[:1] or not X.size:
         reject(

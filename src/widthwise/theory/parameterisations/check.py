@@ -17,6 +17,8 @@ from .readings import Identity, Reading, identify, moment_of_reading, readings
 from .slopes import Slope, demand_counts, demand_widths, fitted
 
 _LEAST_RANGE = 4  # octaves are counted from the narrowest to the widest: fewer than two tell exponents badly
+_WIDE = 2 * TOLERANCE  # an interval in which two neighbouring multiples of 1/2 lie
+_STEPS, _MOST_SEEDS = 5, 32
 _BLOWN = 1e4  # times the loss at the start
 
 
@@ -64,14 +66,20 @@ class WidthCheck:
             f"{self.verdict}: {self.regime}; parameterisation: {named}, optimiser like {identity.optimiser}",
             *self.reasons,
             *(f"- {fault}" for fault in self.faults),
-            f"exponents in the width after {self.moment} steps:",
-            f"{'tensor':<28}{'role':<10}{'z at start':>16}{'change of z':>16}{'own update':>16}{'local rate':>16}",
+            f"exponents in the width after {self.moment} step{'s' * (self.moment > 1)}:",
+            f"{'tensor':<28}{'role':<10}" + "".join(f"{name:>15}" for name in self._columns()),
         ]
         for one in self.readings:
-            cells = "".join(f"{slope!s:>16}" for slope in (one.start, one.change, one.own, one.rate))
+            cells = "".join(f"{getattr(one, field)!s:>15}" for field in self._columns().values())
             lines.append(f"{one.name:<28}{one.role:<10}{cells}")
-        lines.append(f"{'outputs':<38}{self.outputs['output']!s:>16}{self.outputs['change']!s:>16}")
+        lines.append(f"{'outputs':<38}{self.outputs['output']!s:>15}{self.outputs['change']!s:>15}")
         return "\n".join(lines)
+
+    def _columns(self) -> dict[str, str]:
+        """What is printed of each tensor: among it every exponent that a fault names."""
+        told = {"z at start": "start", "change of z": "change", "own update": "own"}
+        told |= {"local gain": "gain", "local rate": "rate"}
+        return told | ({"gradient": "gradient"} if any(one.cause == "epsilon" for one in self.faults) else {})
 
 
 def width_check(
@@ -85,7 +93,7 @@ def width_check(
     loss: Callable[[Array, Any], Array] | None = None,
     centred: bool = True,
     confidence: float = 0.95,
-    tick: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> WidthCheck:
     r"""Train a model at several widths, fit how every tensor scales, and say whether that is muP and what is to blame.
 
@@ -95,7 +103,8 @@ def width_check(
     that returns one, applied to the trainable arrays in the structure of the model's own library; ``data`` the inputs
     (N, ...) and labels, all of them in each step; ``steps`` after the first show what a readout that starts at zero
     hides; ``loss(outputs, labels)`` by default the cross-entropy of classes or half the mean square of targets, of
-    $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``tick()`` is called after each run.
+    $f - f_0$ when ``centred``; ``confidence`` that of the intervals over seeds; ``progress(done,
+    total)`` is called after each run.
 
     Raises ``ValueError`` for fewer than four widths or two seeds, for models that do not grow with the width or ignore
     the seed, for wrong data, for what is no such optimizer (``optax.sgd`` is a function of the rate), and for a
@@ -117,7 +126,15 @@ def width_check(
     widths = demand_widths(widths, 4, "An exponent with its correction needs four widths or more")
     demand_counts(seeds, steps, confidence)
     runs = train_widths(
-        make_model, optimizer, data, widths=widths, seeds=seeds, steps=steps, loss=loss, centred=centred, tick=tick
+        make_model,
+        optimizer,
+        data,
+        widths=widths,
+        seeds=seeds,
+        steps=steps,
+        loss=loss,
+        centred=centred,
+        progress=progress,
     )
     return judge(runs, confidence)
 
@@ -181,16 +198,9 @@ def _status(
     if wrong or explodes or _divergence(runs):
         return Status.VIOLATED, regime, tuple(reasons)
     judged = [one for one in found if one.role != "fixed"]
-    wide = [one.name for one in judged if _wide(one.rate) or (one.role != "attention" and _wide(one.change))]
+    wide = [one for one in judged if _spread(one) > _WIDE]
     if wide or runs.widths[-1] < _LEAST_RANGE * runs.widths[0]:
-        why = (
-            f"the intervals of {', '.join(wide[:4])} are too wide" if wide else "the widths are too close to each other"
-        )
-        return (
-            Status.INCONCLUSIVE,
-            regime,
-            (*reasons, f"{why} to tell exponents: use more seeds, and widths over four octaves"),
-        )
+        return Status.INCONCLUSIVE, regime, (*reasons, _undecided(runs, wide))
     if regime != "feature learning":
         return (
             Status.VIOLATED,
@@ -212,9 +222,26 @@ def _above(slope: Slope) -> bool:
     return significant(slope, 0.0) and slope.value > 0
 
 
-def _wide(slope: Slope) -> bool:
-    """An interval in which two neighbouring multiples of 1/2 lie; of what is zero or not asked for there is none."""
-    return math.isfinite(slope.value) and slope.half > 2 * TOLERANCE
+def _spread(one: Reading) -> float:
+    """The widest interval of a tensor's exponents; of what is zero or not asked for there is none."""
+    slopes = (one.rate,) if one.role == "attention" else (one.rate, one.change)
+    return max((slope.half for slope in slopes if math.isfinite(slope.value)), default=0.0)
+
+
+def _undecided(runs: WidthRuns, wide: Sequence[Reading]) -> str:
+    """Why exponents cannot be told, and what to call with next, by the numbers of this call."""
+    seeds, octaves = len(runs.seeds), [runs.widths[0] * 2**octave for octave in range(5)]
+    call = [f"widths={tuple(octaves)}"] if octaves[-1] > runs.widths[-1] else []
+    said = f"widths {runs.widths[0]} to {runs.widths[-1]} are too close to each other"
+    if wide:
+        worst = max(map(_spread, wide))
+        names = ", ".join(one.name for one in wide[:4])
+        said = f"with {seeds} seeds the intervals of {names} are too wide (up to ± {worst:.2f}, at most ± {_WIDE:g})"
+        # An interval shrinks as the root of the number of seeds.
+        call.insert(0, f"seeds={max(seeds + 2, min(_MOST_SEEDS, math.ceil(seeds * (worst / _WIDE) ** 2)))}")
+    if runs.steps < _STEPS:
+        call.append(f"steps={_STEPS}")
+    return f"{said} to tell exponents: call with {', '.join(call)}"
 
 
 def _regime(explodes: bool, stands: bool, outputs: Slope) -> str:

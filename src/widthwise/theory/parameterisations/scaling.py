@@ -12,16 +12,16 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from widthwise.measure import Tap, adapted_models, find_taps, read_taps, role_of
+from widthwise.measure import Tap, adapted_models, find_taps, read_taps, role_of, trained_tree
 from widthwise.numerics import demand_count, reject
-from widthwise.operators import Frozen, parameters
+from widthwise.operators import Frozen, examples, parameters
 
 from .abc import Optimiser
+from .rules import measured_rule, rule_of
 
 _ROLES = ("input", "hidden", "output", "vector", "fixed")
 
@@ -83,8 +83,10 @@ class MuP:
 
         ``base`` is an optax transformation, whose updates are multiplied, or with ``rate`` a function such as
         ``optax.adam`` of the rate, called for each rate. Decoupled weight decay inside of ``base`` is multiplied too.
+        Raises ``ValueError`` for an optimiser that follows the other rule than that for which this is made.
         """
         if isinstance(base, optax.GradientTransformation):
+            self._demand_rule(base)
             return optax.chain(base, optax.stateless(lambda updates, _: self._scaled(updates)))
         if rate is None:
             reject(
@@ -92,9 +94,23 @@ class MuP:
                 "A function of the rate comes with the rate at the base width",
                 "Give optimizer(optax.adam, rate=1e-3)",
             )
+        self._demand_rule(base(rate))
         transforms: dict[Hashable, Any] = {f"{one.rate:.6g}": base(rate * one.rate) for one in self.tensors}
         labels = [f"{one.rate:.6g}" for one in self.tensors]
         return optax.multi_transform(transforms, lambda params: jax.tree.unflatten(jax.tree.structure(params), labels))
+
+    def _demand_rule(self, base: Any) -> None:
+        """Refuse an optimiser whose updates grow with the gradient where they should not, or the other way round."""
+        try:
+            found = measured_rule(base, [np.zeros([min(2, size) for size in one.shape]) for one in self.tensors])
+        except Exception:  # one that is made for the tree of the model
+            return
+        if found not in (None, self.rule):
+            reject(
+                f"an optimiser like {found} for a scaling that is made for {self.rule}",
+                "The factors of rates are those of one kind of optimiser",
+                f"Give optimizer='{found}' to mup",
+            )
 
     def _scaled(self, updates: Any) -> Any:
         leaves, structure = jax.tree.flatten(updates)
@@ -132,7 +148,7 @@ def mup(
     *,
     width: Any,
     base_width: Any,
-    optimizer: Optimiser | Any = "adam",
+    optimizer: Any = "adam",
     seed: int = 0,
 ) -> MuP:
     r"""The initial scales and rates of muP in standard form, for a model of any library.
@@ -145,7 +161,8 @@ def mup(
     At the base width everything stays as it is; below it the factors are the inverse ones.
 
     Arguments: ``make_model(width, seed)`` as for `width_check`; ``X`` a few inputs (N, ...); ``optimizer`` "adam" (and
-    others whose update does not hang on the gradient's size) or "sgd". Raises ``ValueError`` for widths that are
+    others whose update does not hang on the gradient's size, such as "adamw" and "lion") or "sgd", or an optimiser of
+    optax, ``optax.adamw`` or ``optax.adamw(1e-3)``, which is tried out. Raises ``ValueError`` for widths that are
     no whole numbers from 1 on, for a model that does not grow, and for one tensor in two roles.
 
     >>> import numpy as np, optax, equinox as eqx, widthwise as ww
@@ -157,17 +174,12 @@ def mup(
 
     Sources: yang2021tensor, yang2022tuning.
     """
-    if optimizer not in ("sgd", "adam"):
-        reject(
-            f"optimizer={optimizer!r}",
-            "Known are 'adam' and 'sgd'",
-            "Choose the one that is nearer to yours, and hand yours to the method optimizer of what mup returns",
-        )
     width, base_width = demand_count("width", width, least=1), demand_count("base_width", base_width, least=1)
-    inputs, sign = jnp.asarray(X), (width > base_width) - (width < base_width)
+    inputs, sign = examples(X), (width > base_width) - (width < base_width)
     # Roles are told by what grows, so that the narrower of the two comes first.
     least, most = sorted((base_width, width if width != base_width else 2 * base_width))
     narrow, wide = (adapted_models(make_model, one, 1, inputs[:2], seed)[0] for one in (least, most))
+    rule = rule_of(optimizer, trained_tree(narrow))
     example = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
     pairs = [*zip(find_taps(narrow, example).taps, find_taps(wide, example).taps, strict=True)]
     names = find_taps(narrow, example).names
@@ -176,11 +188,11 @@ def mup(
     tensors = []
     for at, (name, small, large) in enumerate(zip(names, leaves, others, strict=True)):
         role, fans = _role(name, [pair for pair in pairs if at in pair[0].leaves], small, large)
-        initial, rate = (factor**sign for factor in _scaling(role, fans, optimizer, small, large))
+        initial, rate = (factor**sign for factor in _scaling(role, fans, rule, small, large))
         base, shape = (large if sign < 0 else small).shape, (large if sign > 0 else small).shape
         tensors.append(ScaledTensor(name, role, base, shape, initial, rate))
     advice = _attention_advice((narrow, wide), pairs, inputs[0])
-    return MuP(width, base_width, optimizer, tuple(tensors), advice)
+    return MuP(width, base_width, rule, tuple(tensors), advice)
 
 
 def _demand_growth(names: Sequence[str], leaves: Sequence[Any], others: Sequence[Any], least: int, most: int) -> None:

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
-from widthwise.measure import adapted_models, loss_for, trained_tree
+from widthwise.measure import adapted_models, demand_data, loss_for, trained_tree
 from widthwise.numerics import demand_rate, reject
 from widthwise.operators import parameters
 
@@ -82,7 +82,7 @@ def transfer(
         )
     if not callable(optimizer):
         _reject_optimizer(optimizer)
-    X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
+    X, Y = demand_data(data)
     required = [one for one in inspect.signature(optimizer).parameters.values() if one.default is one.empty]
     with_width = len(required) > 1
     grids = []

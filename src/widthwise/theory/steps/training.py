@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from widthwise.numerics import Loss, UpdateRule, counted_loss, demand_count, reject
-from widthwise.operators import LinearTraining, Taylor, adapt, entk, linear_training, parameters
+from widthwise.operators import LinearTraining, Taylor, adapt, demand_options, entk, linear_training, parameters
 
 from .recursion import BatchNoise, Modes, Rate, spread
 from .schedules import checked_rate
@@ -173,6 +173,7 @@ def trained_by_steps(
     >>> noisy.outputs.ravel().round(12).tolist(), noisy.covariance.round(12).tolist()
     ([0.2, 0.6], [[0.04, -0.12], [-0.12, 0.36]])
     """
+    demand_options(trained_by_steps, options)
     rule = UpdateRule(momentum, nesterov, weight_decay, decoupled, averaged)
     steps, chosen = demand_count("steps", steps), checked_rate(rate)
     batch = None if batch is None else demand_count("batch", batch, least=1)

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 
 from widthwise.measure import Propagated, Rescaled, made, propagated, rescaled
 from widthwise.networks import MLP, AbstractLayer, Apply, Chain, sample
-from widthwise.numerics import Estimate, mean_and_sem, reject
-from widthwise.operators import Adapted, adapt, replaced
+from widthwise.numerics import Estimate, demand_numbers, mean_and_sem, reject
+from widthwise.operators import Adapted, adapt, demand_options, replaced
 
 from .predicted import PredictedSignals, chain_of, predicted_signals
 
@@ -239,6 +239,8 @@ def signal_report(
     >>> found.forward.word, found.backward.word, bool(abs(found.forward.factor.value - 0.5) < 0.1)
     ('shrinking', 'shrinking', True)
     """
+    demand_options(signal_report, options)
+    demand_numbers("X", X)
     X = np.asarray(X)
     if isinstance(model, MLP | AbstractLayer):
         network, draws = network or model, _DRAWS if draws is None else draws
