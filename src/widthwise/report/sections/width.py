@@ -131,8 +131,8 @@ def _undecided(seen: Widened) -> Text:
     wide = [one for one in seen.moved if not narrow(one)]
     if wide:
         why = (
-            f"Of {len(seen.moved)} exponents, {counted(len(wide), 'interval')} reach further than 1/4 to each side, "
-            "and cannot tell the multiples of 1/2 apart between which theory decides."
+            f"Intervals that reach further than 1/4 to each side ({len(wide)} of {len(seen.moved)} here) cannot tell "
+            "apart the multiples of 1/2 between which theory decides."
         )
     elif seen.measured == "inconclusive":
         why = "Some hidden layers move alike at all of these widths and others do not."
@@ -231,7 +231,7 @@ def _table(seen: Widened) -> tuple[Table, ...]:
     return (
         Table(
             f"Exponents of the width, at the start and after {counted(seen.moment, 'step')}.",
-            ("what", "size at the start", "theory", "movement", "theory, movement"),
+            ("what", "at the start", "theory, at the start", "movement", "theory, movement"),
             tuple(
                 (
                     what,
