@@ -94,14 +94,21 @@ def test_a_wrong_prediction_leaves_no_verdict(told, changes, why):
     assert len(section.tables) == 1  # nobody is blamed
 
 
-@pytest.mark.parametrize("half", [0.3, math.inf])
-def test_wide_intervals_are_inconclusive(kernel, told, half):
+@pytest.mark.parametrize(
+    ("slope", "why"),
+    [
+        (Slope(-0.5, 0.3), "(1 of 2 here)"),
+        (Slope(math.nan, math.inf), "(1 of 2 here)"),
+        (Slope(-math.inf, 0.0), "1 did not move at all"),
+        (Slope(0.0, 0.1), "What was measured is another case"),
+    ],
+)
+def test_what_cannot_be_told_is_said(kernel, told, slope, why):
     found = kernel[1].found
-    blurred = [replace(one, change=Slope(one.change.value, half)) for one in found.readings]
-    section = told(found=replace(found, readings=tuple(blurred)))
+    section = told(found=replace(found, readings=tuple(replace(one, change=slope) for one in found.readings)))
     assert "cannot be told" in plain_text(section.lead)
-    assert "(1 of 2 here)" in said(section)
-    assert "more seeds" in said(section)
+    assert why in said(section)
+    assert all(number.value is not None or number.reason for number in section.all_numbers())
 
 
 @pytest.mark.slow

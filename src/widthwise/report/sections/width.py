@@ -60,7 +60,7 @@ def _lead(seen: Widened) -> Text:
         )
     last = seen.layers[-1].change
     numbers = (
-        "from the narrowest to the widest, the last hidden layer moves as the width to the power ",
+        f"over widths {seen.widths[0]} to {seen.widths[-1]} the last hidden layer moves as the width to the power ",
         _exponent("exponent of the movement of the last hidden layer", last),
         " and the outputs to the power ",
         _exponent("exponent of the movement of the outputs", seen.moved[-1]),
@@ -129,6 +129,12 @@ def _slower(context: Context) -> str:
 def _undecided(seen: Widened) -> Text:
     """Why no regime is stated."""
     wide = [one for one in seen.moved if not narrow(one)]
+    still = [one for one in seen.moved if one.value == -math.inf]
+    if still:
+        return (
+            f"Of {len(seen.layers)} hidden layers and the outputs, {len(still)} did not move at all, as where an "
+            "activation has no slope: theory presumes that everything moves."
+        )
     if wide:
         why = (
             f"Intervals that reach further than 1/4 to each side ({len(wide)} of {len(seen.moved)} here) cannot tell "
