@@ -293,7 +293,8 @@ def _notes(context: Context, seen: Widened) -> tuple[Text, ...]:
         f"{counted(seen.rows, 'training row')}, at one rate for all widths, with the outputs at the start subtracted, "
         "whose scatter would blur exponents.",
         "Theory's exponents are those of the largest part of a change at large widths. Where parts grow differently, "
-        "what is measured at these widths lies between theirs. A regime is stated only where all intervals are narrow "
+        "what is measured at these widths lies between theirs. Intervals tell the scatter of the draws, not what is "
+        "left of narrow widths after the fitted correction. A regime is stated only where all intervals are narrow "
         "enough and theory says the same.",
     ]
     if seen.moment < steps:
