@@ -1,4 +1,4 @@
-"""Sections 4 to 7 for every way of training: whole, finite, the same twice, and honest when something diverges."""
+"""Sections 4 to 8 for every way of training: whole, finite, the same twice, and honest when something diverges."""
 
 import math
 
@@ -14,12 +14,13 @@ from widthwise.report.context import Context, Settings
 from widthwise.report.experiment import curvature, law, moment, risk, trained
 from widthwise.report.laziness import study
 from widthwise.report.section import Number, Section
-from widthwise.report.sections import accuracy, lazy, learning_rate, training
+from widthwise.report.sections import accuracy, lazy, learning_rate, training, width
 
 pytestmark = pytest.mark.slow  # each trains and measures networks
 
 SECTIONS = (learning_rate.section, lazy.section, training.section, accuracy.section)
-KEYS = ("learning-rate", "lazy", "training", "accuracy")
+ALL = (*SECTIONS, width.section)
+KEYS = ("learning-rate", "lazy", "training", "accuracy", "width")
 
 
 def blobs(classes=3, rows=45, seed=0):
@@ -55,7 +56,7 @@ CASES = {
 @pytest.fixture(scope="module", params=list(CASES))
 def case(request):
     made = CASES[request.param]()
-    return request.param, made, {section.key: section for section in (make(made) for make in SECTIONS)}
+    return request.param, made, {section.key: section for section in (make(made) for make in ALL)}
 
 
 def numbers(section: Section) -> dict[str, Number]:
@@ -186,7 +187,7 @@ def test_regression_is_scored_by_its_residuals():
 
 def test_equal_seeds_give_equal_sections():
     first, second = (CASES["gradient descent"]() for _ in range(2))
-    for make in SECTIONS:
+    for make in ALL:
         assert repr(make(first)) == repr(make(second))
 
 

@@ -262,7 +262,8 @@ def _spectral(model: Any, leaves: Any, start: Any, x: Array) -> tuple[np.ndarray
     """Largest singular values at the start and of the update; nan for taps that are no product."""
     found, (count, pairs) = {}, _matrices(model, leaves, start, x)
     for at, (now, before) in pairs.items():
-        found[at] = largest_singular_value(np.asarray(before)), largest_singular_value(np.asarray(now - before))
+        now, before = np.asarray(now), np.asarray(before)
+        found[at] = largest_singular_value(before), largest_singular_value(now - before)
     nothing = (np.nan, np.nan)
     first, moved = zip(*(found.get(at, nothing) for at in range(count)), strict=True)
     return np.asarray(first), np.asarray(moved)

@@ -38,6 +38,7 @@ from .sections import (
     provenance,
     summary,
     training,
+    width,
 )
 
 # In the order in which they are computed and shown, with the titles under which they are awaited.
@@ -46,6 +47,7 @@ SECTIONS: tuple[tuple[str, Callable[[Context], Section]], ...] = (
     ("Kernel", kernel.section),
     ("Learning rate", learning_rate.section),
     ("Lazy or learning features", lazy.section),
+    ("Width", width.section),
     ("Training curve", training.section),
     ("Test accuracy", accuracy.section),
 )

@@ -85,9 +85,10 @@ def demand_parameters(source: Source, dtype: str | None) -> None:
 
 
 def _finite(leaf: Array | np.ndarray) -> bool:
+    """Whether all entries are finite, by numpy: JAX would compile a program for each shape."""
     try:
-        return bool(jnp.all(jnp.isfinite(leaf)))
-    except jax.errors.ConcretizationTypeError:
+        return bool(np.all(np.isfinite(np.asarray(leaf))))
+    except jax.errors.TracerArrayConversionError:
         return True
 
 

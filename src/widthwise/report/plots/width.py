@@ -1,5 +1,6 @@
 """How a width check and a transfer of rates are drawn: sizes over the width with muP's slopes, losses over rates."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,8 @@ from widthwise.theory.parameterisations import Transfer, WidthCheck
 from ..section import Figure, Series
 from .plot import figures, some
 
-_MOST = 8  # lines in one figure
+MOST = 8  # lines in one figure
+_AXES = ("width", "root mean square", "log", "log")
 
 
 @figures.register
@@ -18,57 +20,54 @@ def width_figures(result: WidthCheck) -> tuple[Figure, ...]:
     moved = [at for at, one in enumerate(result.readings) if one.role in ("input", "hidden")]
     blamed = [at for at, one in enumerate(result.readings) if one.name == result.culprit and at not in moved]
     places = [*moved, *blamed]
-    chosen = [places[at] for at in some(len(places), _MOST)]
-    change = [_mean(result.runs.taps["change"][:, :, result.moment, at]) for at in chosen]
-    start = [_mean(result.runs.taps["z"][:, :, 0, at]) for at in chosen]
-    names = [result.readings[at].name for at in chosen]
+    chosen = [places[at] for at in some(len(places), MOST)]
+    change = [result.runs.taps["change"][:, :, result.moment, at] for at in chosen]
+    start = [result.runs.taps["z"][:, :, 0, at] for at in chosen]
+    names = [*(result.readings[at].name for at in chosen), "outputs"]
     outputs = result.runs.outputs
     moment = f"after {result.moment} step{'s' if result.moment > 1 else ''}"
     return (
-        _figure(
+        Figure(
             "coordinate-check",
             f"Coordinate check: {result.verdict}",
             f"How far pre-activations and outputs move {moment}, over the width; under muP every line is level.",
-            result,
-            [*names, "outputs"],
-            [*change, _mean(outputs["change"][:, :, result.moment])],
-            [0.0] * (len(names) + 1),
+            lines(
+                result.runs.widths, names, [*change, outputs["change"][:, :, result.moment]], [0.0] * len(names), "muP"
+            ),
+            *_AXES,
         ),
-        _figure(
+        Figure(
             "sizes-at-the-start",
             "Sizes at the start",
             "Pre-activations at the start, over the width; under muP they are level, and outputs fall as its root.",
-            result,
-            [*names, "outputs"],
-            [*start, _mean(outputs["output"][:, :, 0])],
-            [0.0] * len(names) + [-0.5],
+            lines(
+                result.runs.widths,
+                names,
+                [*start, outputs["output"][:, :, 0]],
+                [0.0] * (len(names) - 1) + [-0.5],
+                "muP",
+            ),
+            *_AXES,
         ),
     )
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """The root mean square over seeds."""
-    return np.sqrt(np.mean(values**2, axis=1))
-
-
-def _figure(
-    key: str,
-    title: str,
-    caption: str,
-    result: WidthCheck,
-    names: Sequence[str],
-    lines: Sequence[np.ndarray],
-    slopes: Sequence[float],
-) -> Figure:
-    """Measured lines, and through the first point of each the slope of muP."""
-    widths = np.asarray(result.runs.widths, dtype=float)
+def lines(
+    widths: Sequence[int], names: Sequence[str], sizes: Sequence[np.ndarray], slopes: Sequence[float], who: str
+) -> tuple[Series, ...]:
+    """Root mean squares (width, seed) over seeds with two standard errors, and ``who``'s slopes through the first."""
+    n = np.asarray(widths, dtype=float)
     series = []
-    for name, line, slope in zip(names, lines, slopes, strict=True):
-        if np.all(line > 0):
-            series.append(Series(name, widths, line, group=name))
-            wanted = line[0] * (widths / widths[0]) ** slope
-            series.append(Series(f"{name} (muP)", widths, wanted, role="predicted", group=name))
-    return Figure(key, title, caption, tuple(series), "width", "root mean square", "log", "log")
+    for name, size, slope in zip(names, sizes, slopes, strict=True):
+        squares = np.asarray(size) ** 2
+        mean = np.mean(squares, axis=1)
+        line = np.sqrt(mean)
+        if np.all(np.isfinite(line) & (line > 0)):
+            # Two standard errors of the logarithm: an interval that ends above zero.
+            factor = np.exp(np.std(squares, axis=1, ddof=1) / math.sqrt(squares.shape[1]) / mean)
+            series.append(Series(name, n, line, group=name, interval=(line / factor, line * factor)))
+            series.append(Series(f"{name} ({who})", n, line[0] * (n / n[0]) ** slope, role="predicted", group=name))
+    return tuple(series)
 
 
 @figures.register

@@ -1,4 +1,4 @@
-r"""Section 7: what the network is worth on rows it has not seen, beside kernels and simple models.
+r"""Section 8: what the network is worth on rows it has not seen, beside kernels and simple models.
 
 Legend: $\Theta$, $K$ the NTK and NNGP kernel of infinite width, $\rho$ a ridge; every model is fitted to
 the same training targets and judged on the same held-out rows.

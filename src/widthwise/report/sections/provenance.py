@@ -1,4 +1,4 @@
-"""Section 8: how the report was made: data, conventions, seeds, what did not apply, sources."""
+"""Section 9: how the report was made: data, conventions, seeds, what did not apply, sources."""
 
 from widthwise.claims import Status, claims
 

@@ -8,7 +8,7 @@ from ..section import Number, Section, Text
 
 METHODS = {"gd": "gradient descent", "flow": "gradient flow", "sgd": "stochastic gradient descent", "adam": "Adam"}
 _LIMITS = ("largest-stable-rate-infinite-width-kernel", "largest-stable-rate-empirical-kernel")
-_LEADS = ("accuracy", "lazy", "training")  # sections whose lead is a sentence of the summary
+_LEADS = ("accuracy", "lazy", "width", "training")  # sections whose lead is a sentence of the summary
 
 
 def section(context: Context) -> Section:
@@ -126,7 +126,7 @@ def _smaller(limit: Number, own: Number) -> Number:
 
 def _advice(context: Context) -> tuple[Text, ...]:
     """What to change, where the sections give a reason."""
-    advice = [part(context) for part in (_faster, _deeper, _simpler)]
+    advice = [part(context) for part in (_faster, _deeper, _wider, _simpler)]
     return tuple(filter(None, advice)) or (
         ()
         if len(context.finished) < 2 or _diverged(context)
@@ -154,6 +154,18 @@ def _deeper(context: Context) -> Text:
         f"The {context.spec.depth} hidden layers are many for a depth scale of ",
         scale,
         " layers: initialise nearer to criticality.",
+    )
+
+
+def _wider(context: Context) -> Text:
+    grows = get(context, "width", "exponent-of-the-movement-of-the-outputs")
+    if grows is None or grows.value is None or grows.value - (grows.error or 0.0) <= 0.25:
+        return ()
+    return (
+        "Before this network is made wider, lower the learning rate or scale it by muP: what a step changes in the "
+        "outputs grows as the width to the power ",
+        grows,
+        ".",
     )
 
 

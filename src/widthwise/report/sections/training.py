@@ -1,4 +1,4 @@
-r"""Section 6: the measured training curve against what linearisation and infinite width predict.
+r"""Section 7: the measured training curve against what linearisation and infinite width predict.
 
 Legend: $R$ the risk, $\eta$ the rate, s steps, $r_0$ the residual at the start, $\hat\Theta$ the empirical NTK at
 the start, $\Theta$, $K$ the NTK and NNGP kernel of infinite width.
