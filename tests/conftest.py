@@ -3,6 +3,7 @@
 import random
 import re
 import time
+import unittest
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -43,7 +44,7 @@ _BEGUN = time.monotonic()
 def pytest_runtest_setup(item: pytest.Item) -> None:
     minutes = item.config.getoption("minutes")
     if minutes is not None and time.monotonic() - _BEGUN > 60 * minutes:
-        pytest.skip(f"the {minutes:g} minutes are over")
+        raise unittest.SkipTest(f"the {minutes:g} minutes are over")
 
 
 class _Groups(LoadScopeScheduling):

@@ -23,10 +23,14 @@ def write_report(
     optimizer: Literal["gd", "flow", "sgd", "adam"] = "gd",
     learning_rate: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None,
     steps: Count = None,
+    batch: int = 32,
     seed: int = 0,
     out: Path = Path("widthwise-report"),
     show: Annotated[bool, arg(name="open", help_behavior_hint="")] = False,
     quick: Flag = False,
+    test_fraction: float = 0.2,
+    rows: int = 2000,
+    time_limit: Annotated[float, arg(metavar="SECONDS")] = 3600.0,
     shape: Sizes = None,
 ) -> int:
     """Train a network on data and write a page that holds it against the theory of wide networks.
@@ -40,10 +44,14 @@ def write_report(
         optimizer: Gradient descent or gradient flow on all data, or SGD or Adam on batches.
         learning_rate: Step size; by default a stable one, from the theory.
         steps: Number of training steps; by default 400, or 100 with --quick.
+        batch: Rows in a mini-batch of SGD and Adam.
         seed: Equal seeds give equal numbers.
         out: Folder for index.html, one self-contained page, and results.json, every number on it.
         show: Open the page in the browser; by default not.
         quick: Fewer widths and draws: done sooner, with wider error bars.
+        test_fraction: Share of the rows that are held out.
+        rows: At most so many training rows are used, and as many test rows.
+        time_limit: Work that is estimated to take longer is refused before it begins.
         shape: Of one example, such as "8 8 1" for images, where a model of your own does not take rows of features.
     """
     began, page = time.time(), out / PAGE
@@ -56,10 +64,14 @@ def write_report(
                 optimizer=optimizer,
                 learning_rate=learning_rate,
                 steps=steps,
+                batch=batch,
                 seed=seed,
                 out=out,
                 quick=quick,
                 progress=progress,
+                test_fraction=test_fraction,
+                rows=rows,
+                time_limit=time_limit,
                 shape=shape,
             )
     except KeyboardInterrupt:

@@ -50,7 +50,8 @@ class Look:
 class Lens:
     """An instrument for all models that differ from the first one in their arrays only.
 
-    What it compiles is kept for other instruments with equal models, losses and optimisers, whatever their arrays hold.
+    What it compiles is kept for other instruments with equal models, named losses and optimisers, whatever their arrays
+    hold.
     ``optimizer`` None is gradient descent at ``rate``. ``kinds``: "hessian", "ntk" or both, the second for a loss that
     is known by its outputs. Each look makes ``steps`` products with each matrix, and up to four times as many where
     the last start does not suffice.
@@ -64,7 +65,11 @@ class Lens:
         if self.tree.num_leaves != len(leaves):
             self.tree = jax.tree.structure(leaves)
         self._steps = steps
-        self._seen = _compiled(eqx.filter((model, loss), eqx.is_array, inverse=True), optimizer, rate, steps)
+        # A loss of the user's own is compiled with its data as constants, on which it may branch, and for itself.
+        named = isinstance(loss, Objective)
+        self._varied = (eqx.is_array, eqx.is_array if named else False)
+        form = eqx.filter((model, loss), self._varied, inverse=True)
+        self._seen = (_compiled if named else _program)(form, optimizer, rate, steps)
 
     def weights(self, model: Any) -> Any:
         """The parameters as the tree that the optimiser takes."""
@@ -108,7 +113,7 @@ class Lens:
 
     def look(self, model: Any, state: Any, starts: Starts) -> Look | str:
         """Look at the model, or say why the optimiser is not understood; a loss may be found not finite."""
-        tree, arrays, at = self.tree_of(state), eqx.filter((model, self.loss), eqx.is_array), 0
+        tree, arrays, at = self.tree_of(state), eqx.filter((model, self.loss), self._varied), 0
         while True:
             seen = self._seen(arrays, state, starts, jr.key(at), tree)
             starts = {kind: top[2] for kind, top in seen["tops"].items()}
@@ -151,16 +156,18 @@ class Lens:
 def _compiled(form: Any, *settings: Any) -> Callable:
     """A look at all models and losses of this form; kept, unless a part of the form cannot be hashed or compared."""
     leaves, structure = jax.tree.flatten(form)
-    given = structure, tuple((type(one), one) for one in leaves), *settings
     try:
-        return _kept(*given)
+        return _kept(structure, tuple((type(one), one) for one in leaves), *settings)
     except (TypeError, ValueError):
-        return _kept.__wrapped__(*given)
+        return _program(form, *settings)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _kept(structure: Any, leaves: tuple[tuple[type, Any], ...], *settings: Any) -> Callable:
-    form = jax.tree.unflatten(structure, [one for _, one in leaves])
+    return _program(jax.tree.unflatten(structure, [one for _, one in leaves]), *settings)
+
+
+def _program(form: Any, *settings: Any) -> Callable:
     return jax.jit(partial(_see, form, *settings), static_argnames="tree")
 
 

@@ -95,14 +95,14 @@ def _reject_optimizer(came: str) -> NoReturn:
     )
 
 
-def demand_data(data: Any) -> tuple[Array, Any]:
-    """The inputs and their labels, where they are such a pair."""
+def demand_data(data: Any, least: int = 2) -> tuple[Array, Any]:
+    """The inputs, at ``least`` so many, and their labels, where they are such a pair."""
     demand_pair(data)
     X, Y = jnp.asarray(data[0]), jnp.asarray(data[1])
-    if 0 in (X.ndim, Y.ndim) or len(X) < 2 or len(X) != len(Y):
+    if 0 in (X.ndim, Y.ndim) or len(X) < least or len(X) != len(Y):
         reject(
             f"inputs of shape {X.shape} with labels of shape {Y.shape}",
-            "There are at least two inputs, each with its label",
+            f"There are at least {least} inputs, each with its label",
             "Give data=(X, Y) with equal lengths",
         )
     for name, part in (("X", X), ("Y", Y)):
@@ -117,6 +117,12 @@ def loss_for(Y: Array, outputs: int, loss: LossFunction | None) -> LossFunction:
     """The loss: the user's, or the one that goes with the labels; classes of several positions (N, s) too."""
     labels = np.asarray(Y)
     if loss is None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and outputs % labels.shape[1] == 0:
+        if labels.shape[1] == outputs:
+            reject(
+                f"whole numbers of shape {labels.shape} for a model with {outputs} outputs",
+                "Whole numbers are classes, of which a position has at least two, and quantities are real numbers",
+                "Give Y.astype(float) for quantities, and for classes a model with an output for each",
+            )
         demand_classes(labels.reshape(-1), outputs // labels.shape[1])
         return lambda f, y: cross_entropy(f.reshape(y.size, -1), y.reshape(-1))
     chosen = loss_of(labels, outputs, loss)

@@ -22,7 +22,7 @@ def demand_numbers(name: str, given: Any) -> None:
     if isinstance(given, str | bytes):
         todo = f"Load a data set by found = ww.load({given!r}), and give found.X, or (found.X, found.y) for a pair"
         reject(f"{name}={given!r}, which is a text", allowed, todo)
-    if not hasattr(given, "dtype") and hasattr(given, "X") and hasattr(given, "y"):
+    if not hasattr(given, "__array__") and hasattr(given, "X") and hasattr(given, "y"):
         reject(
             f"{name} of type {type(given).__name__}",
             allowed,
@@ -73,6 +73,7 @@ def demand_classes(labels: Any, outputs: int) -> None:
     allowed = f"Classes are whole numbers from 0 to {outputs - 1}, each the place of an output"
     if labels.ndim != 1:
         todo = "Give y[:, 0]" if labels.shape[1:] == (1,) else "Give y.argmax(axis=1) for one-hot rows"
+        todo = todo if labels.ndim else "Give one label for each input"
         came = f"labels of shape {labels.shape}, for a model with {outputs} outputs"
         reject(came, f"{allowed}, in one row (n,)", todo)
     if np.issubdtype(labels.dtype, np.integer):

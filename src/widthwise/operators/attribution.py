@@ -56,6 +56,7 @@ def influence(
     Raises ``ValueError`` for a ridge that is not above 0 and for shapes that do not fit.
     Source: koh2017understanding.
 
+    >>> import jax.numpy as jnp
     >>> model = jax.tree_util.Partial(lambda w, x: w @ x, jnp.zeros((1, 1)))
     >>> found = influence(model, jnp.ones((2, 1)), jnp.array([1.0, 4.0]), jnp.ones((1, 1)), 1.0)
     >>> (5 / 3 + found.change.ravel()).round(12).tolist()

@@ -41,8 +41,9 @@ def is_frozen(node: Any) -> bool:
 
 def demand_drawn(model: Any) -> None:
     """Refuse the description of a network of this package, which has no weights, and say how one is drawn from it."""
-    if hasattr(model, "network") or (hasattr(model, "propagate") and hasattr(model, "sample")):
-        network = "mlp.network(outputs=1)" if hasattr(model, "network") else "network"
+    in_words = hasattr(model, "network") and hasattr(model, "at_width")
+    if in_words or (hasattr(model, "propagate") and hasattr(model, "sample")):
+        network = "mlp.network(outputs=1)" if in_words else "network"
         reject(
             f"{type(model).__name__}, the description of a network without its weights",
             "A model is a network with its weights",

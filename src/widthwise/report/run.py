@@ -60,7 +60,6 @@ OWN_SECTIONS: tuple[tuple[str, Callable[[Context], Section]], ...] = (
     ("Training curve", training.section),
     ("Test accuracy", accuracy.section),
 )
-_OF_THE_COMMAND_LINE = {"optimizer", "learning_rate", "steps", "seed"}
 _PACKAGES = ("jax", "numpy", "scipy", "equinox", "diffrax", "optax", "scikit-learn", "plotly")
 
 
@@ -197,7 +196,7 @@ def _command(data: Any, target: Any, network: Any, settings: Settings, out: Any,
     usual = Settings(quick=settings.quick)
     changed = {name: value for name, value in asdict(settings).items() if value != getattr(usual, name)}
     named = isinstance(data, str | os.PathLike)
-    if named and isinstance(network, str) and changed.keys() <= _OF_THE_COMMAND_LINE:
+    if named and isinstance(network, str):
         brought = is_import_path(network)
         words = ["widthwise", "report", *([network] if brought else []), "--data", str(data)]
         words += [] if target is None else ["--target", str(target)]

@@ -4,6 +4,7 @@ Legend: n the width, L the number of hidden layers, $z^{(l)}$ the pre-activation
 """
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ _WIDEST, _QUICK_WIDEST = 512, 256  # from an eighth of it on; exponents of narro
 _PARAMETERS, _FLOOR = 1_000_000, 64  # of the widest network, which is halved down to the floor where it has more
 _DEEPEST = 16  # beyond it the program of a step takes long to compile, once for each width
 _APART = 0.25  # half of the step between exponents, which are multiples of 1/2
+_ONE_AT_A_TIME = threading.Lock()
 _OPTIMISERS = {"gd": "sgd", "flow": "sgd", "sgd": "sgd", "adam": "adam"}
 
 
@@ -85,10 +87,10 @@ class Widened:
         """The regime that was seen: one of `Prediction.regime`, or "inconclusive"."""
         if self.found is None:
             return "inconclusive"
-        if self.found.regime == "unstable":
-            return "unstable"
         if any(not narrow(one) for one in self.moved):
             return "inconclusive"
+        if self.found.regime == "unstable":
+            return "unstable"
         *features, outputs = (one.value for one in self.moved)
         if outputs < -_APART:
             return "trivial"
@@ -181,12 +183,13 @@ def _risk(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Float[A
 def _compiled_quickly() -> Iterator[None]:
     """JAX's own setting for programs that take longer to compile than to run, as they are different at each width."""
     name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, True)
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
+    with _ONE_AT_A_TIME:  # the setting is that of all threads
+        before = jax.config.read(name)
+        jax.config.update(name, True)
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)
 
 
 def start(context: Context, width: int, seed: int) -> Callable:

@@ -143,7 +143,7 @@ def test_refusals():
         ValueError, match=r"optimizer='adm'.*did you mean 'adam'.*Known are.*hand your optimiser to the"
     ):
         ww.mup(equinox, X, width=64, base_width=32, optimizer="adm")
-    with pytest.raises(ValueError, match="updates tell them apart"):
+    with pytest.raises(ValueError, match="grow with the gradient at every size"):
         ww.mup(equinox, X, width=64, base_width=32, optimizer=optax.set_to_zero())
     found = ww.mup(equinox, X, width=64, base_width=32)
     with pytest.raises(ValueError, match="This scaling is for width 64"):
@@ -166,7 +166,11 @@ def warm(rate):
         ("lion", "adam"),
         ("SGD", "sgd"),
         (optax.adamw(1e-3), "adam"),
-        (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)), "sgd"),
+        (optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, momentum=0.9)), "sgd"),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), "adam"),
+        (optax.radam(1e-3), "adam"),
+        (optax.lars(0.1), "adam"),
+        (optax.MultiSteps(optax.adam(1e-3), 16), "adam"),
         (optax.adamw, "adam"),
         (optax.sgd, "sgd"),
         (warm(1e-3), "adam"),
@@ -175,6 +179,21 @@ def warm(rate):
 )
 def test_the_rule_of_an_optimiser_is_found(optimizer, rule):
     assert rule_of(optimizer, {"w": jnp.ones((2, 3))}) == rule
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+        optax.adam(1e-3, eps=1e-2),
+        optax.multi_transform({"a": optax.adam(1e-3), "b": optax.sgd(1.0)}, {"w": "a", "b": "b"}),
+        optax.lbfgs(),
+        optax.set_to_zero(),
+    ],
+)
+def test_an_optimiser_between_the_rules_has_to_be_told(optimizer):
+    with pytest.raises(ValueError, match="whose updates grow with the gradient at every size of it, or at none"):
+        rule_of(optimizer, {"w": jnp.ones((2, 3)), "b": jnp.ones(2)})
 
 
 def test_the_drift_of_the_best_rate_is_that_of_a_known_problem():

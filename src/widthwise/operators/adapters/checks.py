@@ -105,7 +105,8 @@ def demand_options(function: Callable, options: Iterable[str], taken: Sequence[s
     ValueError: examples(param=...) (did you mean 'params'?). The options are params, output, batched, call, dtype. ...
     """
     named = inspect.signature(function).parameters.values()
-    known = [one.name for one in named if one.kind == one.KEYWORD_ONLY] + [*taken]
+    optional = (one for one in named if one.kind == one.KEYWORD_ONLY or one.default is not one.empty)
+    known = [*(one.name for one in optional), *taken]
     for name in options:
         if name not in taken:
             came = f"{function.__name__}({name}=...){nearest(name, known)}"

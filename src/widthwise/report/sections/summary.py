@@ -161,8 +161,9 @@ def _wider(context: Context) -> Text:
     grows = get(context, "width", "exponent-of-the-movement-of-the-outputs")
     if grows is None or grows.value is None or grows.value - (grows.error or 0.0) <= 0.25:
         return ()
+    slower = "" if context.settings.optimizer == "flow" else "lower the learning rate or "
     return (
-        "Before this network is made wider, lower the learning rate or scale it by muP: what a step changes in the "
+        f"Before this network is made wider, {slower}scale it by muP: what a step changes in the "
         "outputs grows as the width to the power ",
         grows,
         ".",

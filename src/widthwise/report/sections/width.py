@@ -18,9 +18,8 @@ from ..words import counted
 _SAID = {
     "kernel": "trains alike when it is made wider at the same learning rate, but its features stand still as the width "
     "grows",
-    "feature learning": "trains alike and keeps learning features when it is made wider at the same learning rate",
     "unstable": "cannot keep its learning rate when it is made wider, as what a step changes grows with the width",
-    "trivial": "stands still when it is made wider at the same learning rate",
+    "flow": "moves the faster the wider it is made",
 }
 _THEORY = {
     "kernel": "the outputs learn alike at every width and the features stand still in the limit (the kernel regime)",
@@ -43,7 +42,7 @@ def section(context: Context) -> Section:
     return Section(
         key="width",
         title="Width",
-        lead=_lead(seen),
+        lead=_lead(context, seen),
         paragraphs=(*_meaning(context, seen), *_blame(seen, names)),
         numbers=_numbers(seen),
         figures=_figures(seen),
@@ -53,7 +52,7 @@ def section(context: Context) -> Section:
     )
 
 
-def _lead(seen: Widened) -> Text:
+def _lead(context: Context, seen: Widened) -> Text:
     if seen.found is None:
         return (
             f"Whether these settings carry over to a wider network was not measured: {seen.problem}; for a rate that "
@@ -72,13 +71,18 @@ def _lead(seen: Widened) -> Text:
             "Whether these settings carry over to a wider network cannot be told from the networks that were drawn: ",
             *numbers,
         )
-    return (f"This network {_SAID[seen.regime]}: ", *numbers)
+    return (f"This network {_SAID[_words(context, seen)]}: ", *numbers)
+
+
+def _words(context: Context, seen: Widened) -> str:
+    """The regime, or "flow" for one whose speed grows, which has no rate that could be too large."""
+    return "flow" if seen.regime == "unstable" and context.settings.optimizer == "flow" else seen.regime
 
 
 def _exponent(name: str, slope: Slope, **details) -> Number:
     """An exponent with its interval, or why there is none."""
     if not math.isfinite(slope.value):
-        reason = "it does not move at all" if slope.value == -math.inf else "not finite at every width"
+        reason = "it does not move at all" if slope.value == -math.inf else "zero or not finite at some width"
         return Number(name, None, reason=reason, **details)
     return Number(name, slope.value, slope.half, error_is=f"{100 * CONFIDENCE:g} % interval over seeds", **details)
 
@@ -97,13 +101,14 @@ def _meaning(context: Context, seen: Widened) -> tuple[Text, ...]:
     if seen.found is None:
         return ()
     if seen.regime == "inconclusive":
-        return (_undecided(seen),)
-    return (_ADVICE[seen.regime] + (_slower(context) if seen.regime == "unstable" else "") + _risen(seen),)
+        return (_undecided(context, seen),)
+    words = _words(context, seen)
+    return (_ADVICE[words] + (_slower(context) if words == "unstable" else "") + _risen(context, seen),)
 
 
-def _risen(seen: Widened) -> str:
+def _risen(context: Context, seen: Widened) -> str:
     rose = f" Lower the rate first: in these steps the loss of the networks of width {seen.widths[-1]} rose."
-    return rose if seen.rises else ""
+    return rose if seen.rises and context.settings.optimizer != "flow" else ""
 
 
 _ADVICE = {
@@ -111,10 +116,10 @@ _ADVICE = {
     "networks. A rate tuned at this width stays stable at others. But the wider the network, the less its hidden "
     "layers change, so that more width brings it nearer to its kernel and not to better features; to learn features at "
     "every width it takes muP.",
-    "feature learning": "That is muP: a rate that was tuned on a narrow network stays right for a wide one.",
     "unstable": "A rate tuned at this width is too large for a network that is wide enough; it has to be tuned anew at "
     "every width, or the network scaled by muP, under which it stays.",
-    "trivial": "At larger widths the rate has to grow with the width for anything to be learned.",
+    "flow": "A flow has no learning rate, and its solver takes smaller steps by itself. But gradient descent in its "
+    "place needs a rate that is tuned anew at every width, or a network scaled by muP, under which the rate stays.",
 }
 
 
@@ -127,7 +132,7 @@ def _slower(context: Context) -> str:
     )
 
 
-def _undecided(seen: Widened) -> Text:
+def _undecided(context: Context, seen: Widened) -> Text:
     """Why no regime is stated."""
     wide = [one for one in seen.moved if not narrow(one)]
     still = [one for one in seen.moved if one.value == -math.inf]
@@ -145,7 +150,7 @@ def _undecided(seen: Widened) -> Text:
         why = "Some hidden layers move alike at all of these widths and others do not."
     else:
         why = f"What was measured is another case: {_THEORY[seen.measured]}, at these widths."
-    more = _risen(seen) or " Wider networks and more seeds, in widthwise.width_check, would tell."
+    more = _risen(context, seen) or " Wider networks and more seeds, in widthwise.width_check, would tell."
     return f"{why} For wide networks theory says that {_THEORY[seen.predicted.regime]}.{more}"
 
 
@@ -160,8 +165,8 @@ def _blame(seen: Widened, names: dict[str, str]) -> tuple[Text, ...]:
             "power ",
             _exponent("exponent of the tensor to blame", first.measured),
             f", and under muP to the power {_power(first.expected)}; {_todo(first)}, n the width over that at which "
-            "the rate was tuned. The table lists this for every tensor; widthwise.mup works it out for a model of your "
-            "own without multipliers.",
+            "the rate was tuned. The table lists this for every tensor that differs; widthwise.mup works it out for a "
+            "model of your own without multipliers.",
         ),
     )
 

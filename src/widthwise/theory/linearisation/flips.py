@@ -67,6 +67,7 @@ class FlipMonitor:
     Raises ``ValueError`` for a model that `adapt` refuses, one without a hidden layer, parameters of another shape, and
     steps that do not rise. Derived here, after bartlett2021deep.
 
+    >>> import jax.numpy as jnp
     >>> p = {"in": jnp.ones((4, 2)), "out": jnp.ones((1, 4))}
     >>> f = lambda p, x: p["out"] @ jnp.tanh(p["in"] @ x)
     >>> monitor = FlipMonitor((f, p), np.eye(2))
@@ -79,8 +80,6 @@ class FlipMonitor:
     def __init__(self, model: Any, X: ArrayLike, **options: Any):
         demand_options(FlipMonitor, options)
         self._X, self._options = examples(X), options
-        if self._X.ndim == 0 or len(self._X) == 0:
-            reject(f"X of shape {self._X.shape}", "X holds n >= 1 inputs along its first axis", "Give one as x[None]")
         self._model = model
         self._adapted: Any = adapt(model, self._X, **options)
         self._start, self._rebuild = parameters(self._adapted)

@@ -82,7 +82,7 @@ def transfer(
         )
     if not callable(optimizer):
         _reject_optimizer(optimizer)
-    X, Y = demand_data(data)
+    X, Y = demand_data(data, least=1)
     required = [one for one in inspect.signature(optimizer).parameters.values() if one.default is one.empty]
     with_width = len(required) > 1
     grids = []
