@@ -1,9 +1,10 @@
-"""Cost of curvature in gradients: Hessian products, warm-started eigenvalues, and the share of the monitor."""
+"""Cost of curvature in gradients: Hessian products, warm-started eigenvalues; and what watching costs a training."""
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from kernels import machine
 
-from widthwise import StabilityMonitor
+from widthwise import KernelRecorder, StabilityMonitor
 from widthwise.measure import top_pair
 from widthwise.measure.objective import Objective, hessian_product
 from widthwise.operators import adapt, parameters
@@ -83,8 +84,8 @@ def eigenvalue(dtype: str, steps: int = 9, between: int = 10) -> dict:
     return found | {"relative_errors": errors, "eigenvalue": exact}
 
 
-def monitor(seconds: float = 90.0) -> dict:
-    """The share of the wall time that the monitor takes by itself, and the training's time with and without it."""
+def watched(name: str, make: Callable, seconds: float = 90.0) -> dict:
+    """The share of the wall time that an instrument takes by itself, and the training's time with and without it."""
     model, loss = network("float32", 256)
     X, Y = np.asarray(loss.X), np.asarray(loss.Y)
 
@@ -93,7 +94,7 @@ def monitor(seconds: float = 90.0) -> dict:
         gradient = eqx.filter_grad(lambda model: 0.5 * jnp.mean(jnp.sum((jax.vmap(model)(X) - Y) ** 2, axis=1)))(model)
         return eqx.apply_updates(model, jax.tree.map(lambda g: -0.05 * g, gradient))
 
-    def train(steps: int, watch: StabilityMonitor | None) -> float:
+    def train(steps: int, watch: Callable | None) -> float:
         trained, begun = model, time.perf_counter()
         for t in range(steps):
             trained = step(trained)
@@ -104,10 +105,10 @@ def monitor(seconds: float = 90.0) -> dict:
 
     train(3, None)
     steps = max(200, round(0.3 * seconds / (train(100, None) / 100)))
-    watch = StabilityMonitor(model, (X, Y), rate=0.05)
-    plain, watched = train(steps, None), train(steps, watch)
-    found = {"name": "monitor, default budget", "steps": steps, "records": len(watch.records["step"])}
-    return found | {"own_share": watch.share, "more_time": watched / plain - 1.0}
+    watch = make(model, X, Y)
+    plain, longer = train(steps, None), train(steps, watch)
+    found = {"name": f"{name}, default budget", "steps": steps, "records": len(watch.records["step"])}
+    return found | {"own_share": watch.share, "more_time": longer / plain - 1.0}
 
 
 ROWS = {
@@ -115,7 +116,8 @@ ROWS = {
     "products float32": lambda: products("float32"),
     "eigenvalue float64": lambda: eigenvalue("float64"),
     "eigenvalue float32": lambda: eigenvalue("float32"),
-    "monitor": monitor,
+    "monitor": lambda: watched("StabilityMonitor", lambda model, X, Y: StabilityMonitor(model, (X, Y), rate=0.05)),
+    "recorder": lambda: watched("KernelRecorder", KernelRecorder),
 }
 
 

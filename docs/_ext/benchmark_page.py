@@ -10,8 +10,8 @@ and 512 columns) and against `neural-tangents` 0.6.5 with its own version of JAX
 one run. Times are the best of several, in seconds; errors are the largest seen on a
 block of pairs against single pairs in float64, relative to the diagonal. Gradient flows stand beside the fastest solver
 of diffrax that is at least as exact as ours, in seconds of processor time, their errors relative to the distance
-travelled. A factor above 1 in the column *peer / ours*
-says how many times faster this package is. `benchmarks/README.md` says how to run them again.
+travelled. Curvature is told in gradients of the same loss, what watches a training in shares of its time. A factor above 1
+in the column *peer / ours* says how many times faster this package is. `benchmarks/README.md` says how to run them again.
 """
 COLUMNS = (
     ("work", lambda row: row["name"]),
@@ -22,6 +22,8 @@ COLUMNS = (
     ("peer / ours", lambda row: _factor(row.get("peer_over_ours"))),
     ("our error", lambda row: _error(row.get("ours_error"))),
     ("error of the peer", lambda row: _error(row.get("peer_error"))),
+    ("in gradients", lambda row: _factor(row.get("product_over_gradient", row.get("gradient_equivalents")))),
+    ("share of the training", lambda row: _share(row.get("own_share"))),
 )
 
 
@@ -31,6 +33,10 @@ def _seconds(value: float | None) -> str:
 
 def _factor(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
 
 
 def _error(value: float | None) -> str:
