@@ -18,8 +18,10 @@ from ..words import counted
 _SAID = {
     "kernel": "trains alike when it is made wider at the same learning rate, but its features stand still as the width "
     "grows",
+    "feature learning": "trains alike and keeps learning features when it is made wider at the same learning rate",
     "unstable": "cannot keep its learning rate when it is made wider, as what a step changes grows with the width",
     "flow": "moves the faster the wider it is made",
+    "trivial": "stands still when it is made wider at the same learning rate",
 }
 _THEORY = {
     "kernel": "the outputs learn alike at every width and the features stand still in the limit (the kernel regime)",
@@ -116,10 +118,12 @@ _ADVICE = {
     "networks. A rate tuned at this width stays stable at others. But the wider the network, the less its hidden "
     "layers change, so that more width brings it nearer to its kernel and not to better features; to learn features at "
     "every width it takes muP.",
+    "feature learning": "That is muP: a rate that was tuned on a narrow network stays right for a wide one.",
     "unstable": "A rate tuned at this width is too large for a network that is wide enough; it has to be tuned anew at "
     "every width, or the network scaled by muP, under which it stays.",
     "flow": "A flow has no learning rate, and its solver takes smaller steps by itself. But gradient descent in its "
     "place needs a rate that is tuned anew at every width, or a network scaled by muP, under which the rate stays.",
+    "trivial": "At larger widths the rate has to grow with the width for anything to be learned.",
 }
 
 
