@@ -80,7 +80,7 @@ def measure(work: Work, peer: str | None, torch: str | None, nngeometry: str | N
         row |= {"torch_func_s": theirs["seconds"], "torch_func_over_ours": theirs["seconds"] / ours}
         row["torch_func_peak_bytes_more"] = theirs["peak"]
     if work.hooks and nngeometry:
-        theirs = ask([nngeometry, "entk_nngeometry.py"], asdict(work))
+        theirs = ask([nngeometry, "entk_nngeometry.py"], asdict(work) | {"repeats": 1})
         row |= {"nngeometry_s": theirs["seconds"], "nngeometry_over_ours": theirs["seconds"] / ours}
         row["deviation_from_nngeometry"] = deviation(found, np.array(theirs["block"]))
     times = [
