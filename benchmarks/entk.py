@@ -42,7 +42,7 @@ ROWS = (
         100,
         "all",
         ("STRUCTURED_DERIVATIVES", "NTK_VECTOR_PRODUCTS"),
-        nngeometry=True,
+        hooks=True,
     ),
     Work("MLP, 1000 inputs, all outputs", "mlp", 1000, "all", ("STRUCTURED_DERIVATIVES",), repeats=2),
     Work(
@@ -51,7 +51,7 @@ ROWS = (
         16,
         "all",
         ("JACOBIAN_CONTRACTION", "STRUCTURED_DERIVATIVES"),
-        nngeometry=True,
+        hooks=True,
     ),
     Work("transformer, 32 inputs, traced (peer: torch.func)", "transformer", 32, "trace", torch=True),
     Work("ResNet-18, 256 inputs, all outputs, 8 GB", "resnet", 256, "all", memory="8GB", repeats=1),

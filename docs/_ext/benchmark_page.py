@@ -5,13 +5,13 @@ from pathlib import Path
 
 INTRODUCTION = """# Benchmarks
 
-What kernels cost, against one matrix product of the inputs with themselves (of finite networks: of a matrix of n k rows
-and 512 columns) and against `neural-tangents` 0.6.5 with its own version of JAX, the fastest of its algorithms, all in
-one run. Times are the best of several, in seconds; errors are the largest seen on a block of pairs against single pairs
-in float64, relative to the diagonal. Gradient flows stand beside the fastest solver of diffrax that is at least as exact
-as ours, in seconds of processor time, their errors relative to the distance travelled. Curvature is told in gradients of
-the same loss, what watches a training in shares of its time. A factor above 1 in the column *peer / ours* says how many
-times faster this package is. `benchmarks/README.md` says how to run them again.
+What kernels cost, against one matrix product of the inputs with themselves (of finite networks: of a matrix of n k
+rows and 512 columns) and against `neural-tangents` 0.6.5 with its own version of JAX, the fastest of its algorithms,
+all in one run. Times are the best of several, in seconds; errors are the largest seen on a block of pairs against
+single pairs in float64, relative to the diagonal. Gradient flows stand beside the fastest solver of diffrax that is
+at least as exact as ours, in seconds of processor time, their errors relative to the distance travelled. Curvature is
+told in gradients of the same loss, what watches a training in shares of its time. A factor above 1 in the column
+*peer / ours* says how many times faster this package is. `benchmarks/README.md` says how to run them again.
 """
 COLUMNS = (
     ("work", lambda row: row["name"]),
