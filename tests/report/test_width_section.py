@@ -15,7 +15,7 @@ from widthwise.networks import MLP, sample
 from widthwise.report import widening
 from widthwise.report.context import Context, Settings
 from widthwise.report.markup import plain_text
-from widthwise.report.sections import summary, width
+from widthwise.report.sections import initialisation, summary, width
 from widthwise.report.widening import predicted, start, widened
 from widthwise.theory.parameterisations import Slope, parameterisation, width_check
 
@@ -70,6 +70,8 @@ def test_another_parameterisation_changes_the_verdict():
     made = context(MLP(width=16, depth=1, parameterisation="standard"), learning_rate=0.002)
     section = width.section(made)
     assert made.once(widened).regime == "unstable"
+    assert "parameterisation=standard" in str(made.spec)
+    assert initialisation.section(made).figures
     assert "cannot keep its learning rate" in plain_text(section.lead)
     made.finished["width"] = section
     advice = " ".join(plain_text(text) for text in summary.section(made).paragraphs)

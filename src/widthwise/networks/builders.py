@@ -70,7 +70,8 @@ class MLP:
     def __str__(self) -> str:
         name = activation(self.activation).name
         variances = f"weight_variance={self.weight_variance:g}, bias_variance={self.bias_variance:g}"
-        return f"mlp(width={self.width}, depth={self.depth}, activation={name}, {variances})"
+        scaled = "" if self.parameterisation == "ntk" else f", parameterisation={self.parameterisation}"
+        return f"mlp(width={self.width}, depth={self.depth}, activation={name}, {variances}{scaled})"
 
 
 def sample(network: AbstractLayer, key: Array, in_size: int | Shape, width: int | None = None) -> Callable:

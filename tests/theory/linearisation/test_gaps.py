@@ -93,7 +93,7 @@ def test_the_bound_is_that_of_the_selected_output():
 
 def test_options_that_go_nowhere_are_refused():
     model = sample(MLP(8, 1).network(), jr.key(0), 4)
-    with pytest.raises(ValueError, match=r"dtype=\.\.\.\).*The options are radius, .*params, output"):
+    with pytest.raises(ValueError, match=r"dtype=\.\.\.\).*The options are X, radius, .*params, output"):
         gap(model, X, radius=1.0, dtype="float32")
     with pytest.raises(ValueError, match=r"output=0 for a Shallow\. It takes no options"):
         gap(shallow("tanh"), X, radius=1.0, output=0)

@@ -4,7 +4,7 @@ Legend: $q^{(l)}$ variance of the pre-activations of layer l, $P^{(l)} = \frac1k
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,7 +42,9 @@ def compute(context: Context) -> Initialisation:
     draws = _QUICK_DRAWS if context.settings.quick else _DRAWS
     with context.progress.task("Signals over draws of the network", draws) as advance:
         measured = signal_strength(context.network, X, context.key("signal"), draws, tick=advance)
-    predicted = propagation(context.network, np.mean(X**2, axis=1), tolerance=_TOLERANCE)
+    # Variances and gradients of signals are the same in the NTK parameterisation, which needs no size of the inputs.
+    limit = replace(context.spec, parameterisation="ntk").network(context.outputs)
+    predicted = propagation(limit, np.mean(X**2, axis=1), tolerance=_TOLERANCE)
     variance = predicted.variance.mean(axis=0)
     block = _hidden(context)
     responses = tuple(response(block, q, tolerance=_TOLERANCE) if q > 0 else None for q in variance[:-1])

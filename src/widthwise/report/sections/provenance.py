@@ -93,7 +93,8 @@ _CONVENTIONS = (
     Formula(
         r"z_i = \sqrt{C_w / n_{\mathrm{in}}}\, \sum_j \omega_{ij} x_j + \sqrt{C_b}\, \beta_i, \qquad \omega, \beta "
         r"\sim N(0, 1)",
-        "A layer in the NTK parameterisation: ω and β are trained. The network is computed in float64.",
+        "A layer at the start: in the NTK parameterisation ω and β are trained, in the standard one these with their "
+        "factors. The network is computed in float64.",
     ),
     Formula(
         r"K^{(1)}(x, x') = C_w\, \frac{x \cdot x'}{d} + C_b",

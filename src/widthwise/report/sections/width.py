@@ -1,6 +1,6 @@
 r"""Section 6: do the settings carry over when the network is made wider, and do its features still move.
 
-Legend: n the width; an exponent p says that a size goes as $n^p$; $z^{(l)}$ the pre-activations of hidden layer l.
+Legend: n the width; an exponent p says that a size goes as $n^p$; $z^{(l)}$ the pre-activations of hidden layer l of L.
 """
 
 import math
@@ -32,7 +32,7 @@ _THEORY = {
 _CAUSES = {
     "initial scale": "what it makes at the start",
     "learning rate": "what its update adds, for what it reads",
-    "multiplier": "what it makes, at the start and by its update",
+    "multiplier": "what it makes, both at the start and by its update,",
     "epsilon": "its gradient, which falls to Adam's epsilon",
 }
 
@@ -49,7 +49,7 @@ def section(context: Context) -> Section:
         numbers=_numbers(seen),
         figures=_figures(seen),
         tables=(*_table(seen), *_faults(seen, names)),
-        formulas=_FORMULAS,
+        formulas=_formulas(seen),
         notes=_notes(context, seen),
     )
 
@@ -165,8 +165,8 @@ def _blame(seen: Widened, names: dict[str, str]) -> tuple[Text, ...]:
     first = seen.found.faults[0]
     return (
         (
-            f"What differs from muP most is the {names[first.tensor]}: {_CAUSES[first.cause]} goes as the width to the "
-            "power ",
+            f"The first thing that differs from muP is the {names[first.tensor]}: {_CAUSES[first.cause]} goes as the "
+            "width to the power ",
             _exponent("exponent of the tensor to blame", first.measured),
             f", and under muP to the power {_power(first.expected)}; {_todo(first)}, n the width over that at which "
             "the rate was tuned. The table lists this for every tensor that differs; widthwise.mup works it out for a "
@@ -279,7 +279,8 @@ def _faults(seen: Widened, names: dict[str, str]) -> tuple[Table, ...]:
     )
     return (
         Table(
-            "What muP would change, n the width over that at which the rate was tuned.",
+            "What muP would change, all rows together, n the width over that at which the rate was tuned; an exponent "
+            "is that of a tensor for what it reads, as if the others were right.",
             ("tensor", "what", "exponent", "under muP", "change"),
             rows,
         ),
@@ -313,13 +314,15 @@ def _notes(context: Context, seen: Widened) -> tuple[Text, ...]:
     return tuple(notes)
 
 
-_FORMULAS = (
-    Formula(
-        r"\sqrt{\langle (z^{(l)}_t - z^{(l)}_0)^2\rangle} \approx C_0\, n^{p} e^{C_1/n}",
-        "The fit: p is the exponent of the width, and the last factor the correction of narrow networks.",
-    ),
-    Formula(
-        r"p = -\tfrac12 \text{ for } z^{(l)}, \quad p = 0 \text{ for } f",
-        "NTK parameterisation, gradient descent; under muP both are 0.",
-    ),
-)
+def _formulas(seen: Widened) -> tuple[Formula, ...]:
+    theory = seen.predicted
+    return (
+        Formula(
+            r"\sqrt{\langle (z^{(l)}_t - z^{(l)}_0)^2\rangle} \approx C_0\, n^{p} e^{C_1/n}",
+            "The fit: p is the exponent of the width, and the last factor the correction of narrow networks.",
+        ),
+        Formula(
+            rf"p = {theory.layers[-1]:g} \text{{ for }} z^{{(L)}}, \quad p = {theory.output:g} \text{{ for }} f",
+            "Theory for this parameterisation and optimiser at one rate for all widths; under muP both are 0.",
+        ),
+    )

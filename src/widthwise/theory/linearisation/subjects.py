@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from widthwise.activations import negative_slope
+from widthwise.networks import Composed
 from widthwise.numerics import reject
 from widthwise.operators import ADAPTED, adapt, demand_options, flatten
 
@@ -150,7 +151,11 @@ def _adapted(model: Any, X: ArrayLike, smoothness: Profile | None, options: dict
         f = AllOutputs(rebuild, jnp.asarray(X))
         count = jax.eval_shape(f, w0).size // len(X)
         profile = smoothness or _model_profile(model, X, count, options)
-        return Subject(f, np.asarray(w0), _by_remainder(profile), type(model).__name__)
+        return Subject(f, np.asarray(w0), _by_remainder(profile), _named(model))
+
+
+def _named(model: Any) -> str:
+    return "network" if isinstance(model, Composed) else type(model).__name__
 
 
 def _model_profile(model: Any, X: np.ndarray, count: int, options: dict[str, Any]) -> Profile:

@@ -47,7 +47,7 @@ def rule_of(optimizer: Any, params: Any) -> Optimiser:
     return reject(
         f"optimizer={optimizer!r}{nearest(optimizer, _RULES) if word else ''}",
         f"Known are {', '.join(map(repr, _RULES))}, and optimisers of optax whose updates grow with the gradient at "
-        "every size of it, or at none",
+        "every size of it, or at none, which clipping or a large epsilon leaves open",
         "Choose 'adam' if updates do not grow with the gradient, 'sgd' if they do, and hand your optimiser to the "
         "method optimizer of what mup returns",
     )

@@ -177,6 +177,12 @@ def trained_by_steps(
     rule = UpdateRule(momentum, nesterov, weight_decay, decoupled, averaged)
     steps, chosen = demand_count("steps", steps), checked_rate(rate)
     batch = None if batch is None else demand_count("batch", batch, least=1)
+    if not isinstance(replacement, bool) or (batch is None and not replacement):
+        reject(
+            f"replacement={replacement!r}" + (" without batch" if batch is None else ""),
+            "Whether a batch may hold an example several times is True or False",
+            "Give for example batch=8, replacement=False",
+        )
     if not isinstance(loss, Loss):
         Loss(loss, 1)  # an unknown name is refused before the kernel is computed
     training = linear_training(adapt(model, X, **options) if options else model, X, Y, "half-sum")
@@ -184,7 +190,7 @@ def trained_by_steps(
     convention = counted_loss(loss, *training.targets.shape)
     modes = _modes(training, convention, rule)
     state, covariance = _state(modes, noise, chosen, steps)
-    _demand_finite(state, modes, rate)
+    _demand_finite(state, covariance, modes, rate)
     U = training.kernel.vectors
     a, shrinkage = (U @ state[:, 0]).reshape(training.targets.shape), float(state[0, 2])
     covariance = U @ covariance @ U.T
@@ -240,12 +246,12 @@ def _losses(found: StepTraining, count: int) -> Float[np.ndarray, " T"]:
     return np.array([loss(state, np.diag(covariance)) for state, covariance in states])
 
 
-def _demand_finite(state: np.ndarray, modes: Modes, rate: Any) -> None:
-    if np.all(np.isfinite(state)):
+def _demand_finite(state: np.ndarray, covariance: np.ndarray, modes: Modes, rate: Any) -> None:
+    if np.all(np.isfinite(state)) and np.all(np.isfinite(modes.values**2 * covariance)):
         return
     most = modes.rule.largest_rate(modes.scale * float(np.max(modes.values)))
     reject(
         "steps that diverge beyond the numbers of float64",
-        f"On these data a constant rate is stable below {most:.4g}",
+        f"On these data a constant rate is stable below {most:.4g}, with batches below less",
         "Give a smaller rate" if not callable(rate) else "Give a schedule that stays below it",
     )
