@@ -26,6 +26,7 @@ def reported(monkeypatch, tmp_path):
 
 def test_report_hands_its_arguments_on(reported, capsys, tmp_path):
     options = "--data x.csv --target y --network mlp(8) --optimizer adam --learning-rate 0.1 --steps 5 --seed 3 --quick"
+    options += " --batch 16 --rows 100 --test-fraction 0.3 --time-limit 60"
     assert main(["report", *options.split(), "--out", "there"]) == 0
     assert capsys.readouterr().out.endswith(f"{tmp_path / 'index.html'}\n")
     del reported["progress"]
@@ -36,9 +37,13 @@ def test_report_hands_its_arguments_on(reported, capsys, tmp_path):
         "optimizer": "adam",
         "learning_rate": 0.1,
         "steps": 5,
+        "batch": 16,
         "seed": 3,
         "out": Path("there"),
         "quick": True,
+        "test_fraction": 0.3,
+        "rows": 100,
+        "time_limit": 60.0,
         "shape": None,
     }
 

@@ -35,6 +35,7 @@ _SIZES = 1e-3, 1e4  # of gradients: below what is clipped, and far above any eps
 def rule_of(optimizer: Any, params: Any) -> Optimiser:
     """The rule for an optimiser that is named, made by optax, or a function of the rate that makes one.
 
+    >>> import optax
     >>> rule_of("AdamW", None), rule_of(optax.sgd(0.1, momentum=0.9), [jnp.zeros(2)])
     ('adam', 'sgd')
     """
