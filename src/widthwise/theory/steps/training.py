@@ -252,6 +252,6 @@ def _demand_finite(state: np.ndarray, covariance: np.ndarray, modes: Modes, rate
     most = modes.rule.largest_rate(modes.scale * float(np.max(modes.values)))
     reject(
         "steps that diverge beyond the numbers of float64",
-        f"On these data a constant rate is stable below {most:.4g}, with batches below less",
+        f"On these data a constant rate is stable below {most:.4g}, and with batches below a smaller one",
         "Give a smaller rate" if not callable(rate) else "Give a schedule that stays below it",
     )
