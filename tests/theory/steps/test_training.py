@@ -234,6 +234,7 @@ def test_a_run_beside_its_path():
         ({"steps": -1}, "whole number of at least 0"),
         ({"batch": 0}, "whole number of at least 1"),
         ({"batch": 8, "replacement": False}, "batch=8 of 7 examples .* Give a batch of at most 7"),
+        ({"replacement": False}, "replacement=False without batch"),
         ({"loss": "mse"}, "conventions are"),
         ({"loss": Loss("mean", 1000)}, "Give loss='mean' alone"),
         ({"rate": lambda step: math.nan if step else 0.1}, "returned nan at step 1"),
@@ -253,3 +254,9 @@ def test_the_rate_that_is_named_on_divergence_is_the_threshold():
     assert trained_by_steps(MODEL, X, Y, steps=10**5, rate=0.999 * most).risk < 10
     with pytest.raises(ValueError, match=f"{most:.4g}"):
         trained_by_steps(MODEL, X, Y, steps=10**7, rate=1.001 * most)
+
+
+def test_noise_that_diverges_is_refused_where_the_mean_is_stable():
+    most = linear_training(MODEL, X, Y).largest_rate
+    with pytest.raises(ValueError, match="with batches below a smaller one"):
+        trained_by_steps(MODEL, X, Y, steps=10**4, rate=0.95 * most, batch=1)
